@@ -1,0 +1,48 @@
+# Two commands matter: `make demo` and `make test`. Both set up everything they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-$(shell cat pyproject.toml requirements.lock 2>/dev/null | cksum | cut -d' ' -f1)
+TRACE ?=
+JSON ?=
+
+.PHONY: setup demo test check bench lock clean help
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+setup: $(STAMP) ## Create .venv with the locked dependencies
+	@$(BIN)/dynawatt sandbox build
+
+$(STAMP): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dynawatt needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the locked dependencies into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+demo: setup ## Run the main job; TRACE=FILE replays an Azure-format trace, JSON=FILE writes the result
+	@$(BIN)/dynawatt demo $(if $(TRACE),--trace '$(TRACE)') $(if $(JSON),--json '$(JSON)')
+
+check: $(STAMP) ## Lint, types, import rule, generated files
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/dynawatt crds --check
+
+test: setup check ## All tests, those against the real control plane included
+	@$(BIN)/pytest
+
+bench: setup ## Measure; writes bench.json
+	@$(BIN)/pytest tests/bench -m bench
+
+lock: ## Resolve the dependencies anew (needs uv in .venv)
+	@$(BIN)/uv pip compile --quiet pyproject.toml --group dev --universal --generate-hashes --no-header \
+		--python-version 3.11 --output-file requirements.lock
+
+clean: ## Stop sandboxes, remove .venv and caches in this folder (built tools stay in the user's cache)
+	@test ! -x $(BIN)/dynawatt || $(BIN)/dynawatt sandbox down --all
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist operator/*.egg-info
