@@ -1,0 +1,68 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynawatt.perfmodel.surface import Surface, SurfacePoint
+
+
+def point(rate_rps, ttft=1.0, tbt=1.0, power_w=0.0):
+    return SurfacePoint(rate_rps, ttft, tbt, rate_rps / 10, rate_rps / 100, power_w)
+
+
+def surface(*row):
+    return Surface(tensor_parallel=2, released_w=70.0, loaded_idle_w=110.0, points={1980: row, 900: row})
+
+
+def test_clocks_ascend():
+    assert surface(point(0)).clocks_mhz == [900, 1980]
+
+
+@pytest.mark.parametrize(
+    ("row", "fraction", "expected_rps"),
+    [
+        ((point(0), point(10), point(20)), 0.99, 20),  # never misses: as far as the grid goes
+        ((point(0), point(10, ttft=0.9), point(20)), 0.95, 5),  # half way down; what comes after does not count
+        ((point(0), point(10, tbt=0.9), point(20, tbt=0.5)), 0.95, 5),
+        ((point(0), point(10, ttft=0.95), point(20, ttft=0.9)), 0.95, 10),
+        ((point(0, ttft=0.9), point(10)), 0.95, 0),
+        ((point(0, ttft=0.95), point(10, ttft=0.9)), 0.95, 0),
+        ((), 0.95, 0),
+    ],
+)
+def test_capacity(row, fraction, expected_rps):
+    assert surface(*row).capacity_rps(1980, fraction) == pytest.approx(expected_rps)
+
+
+@pytest.mark.parametrize(
+    ("rate_rps", "power_w", "ttft"), [(0, 100, 1.0), (5, 150, 0.95), (10, 200, 0.9), (15, 250, 0.7), (99, 300, 0.5)]
+)
+def test_between_points_everything_is_linear_and_beyond_the_last_one_holds(rate_rps, power_w, ttft):
+    found = surface(point(0, power_w=100), point(10, 0.9, power_w=200), point(20, 0.5, power_w=300)).at(1980, rate_rps)
+    assert (found.power_w, found.ttft_attainment) == pytest.approx((power_w, ttft))
+    assert (found.rate_rps, found.ttft_p99_s, found.tbt_p99_s) == pytest.approx(
+        (min(rate_rps, 20), min(rate_rps, 20) / 10, min(rate_rps, 20) / 100)
+    )
+
+
+fractions = st.floats(0, 1)
+
+
+@given(
+    row=st.lists(st.tuples(st.floats(0.1, 10), fractions, fractions), min_size=1, max_size=6),
+    wanted=st.floats(0.5, 0.99),
+    share=st.floats(0, 1),
+)
+def test_every_load_up_to_the_capacity_attains_what_is_wanted(row, wanted, share):
+    points, rate_rps = [point(0.0)], 0.0
+    for step, ttft, tbt in row:
+        rate_rps += step
+        points.append(point(rate_rps, ttft, tbt))
+    grid = surface(*points)
+    assert grid.at(1980, share * grid.capacity_rps(1980, wanted)).attainment >= wanted - 1e-9
+
+
+def test_attainment_is_the_lower_one():
+    found = point(1, ttft=0.98, tbt=0.96)
+    assert found.attainment == 0.96
+    assert found.attains(0.96)
+    assert not found.attains(0.97)
