@@ -1,0 +1,57 @@
+"""Demand ahead from the last minutes alone: the recent peak, and the trend while it rises.
+
+Needs no history, so it is right for a service nobody has seen before; the price
+is that it learns about a daily ramp only once it has begun.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from math import sqrt
+
+
+@dataclass(slots=True)
+class RecentPeakForecast:
+    """Upper demand of the next minutes from observed request rates."""
+
+    window_s: float = 120.0
+    """How long a peak is remembered."""
+    trend_window_s: float = 30.0
+    sigmas: float = 0.5
+    """Poisson standard deviations kept above the observed rate."""
+    _samples: deque[tuple[float, float]] = field(default_factory=deque)
+
+    def observe(self, now_s: float, rate_rps: float) -> None:
+        """Add the rate seen now. NaN and negative rates are refused with ValueError."""
+        if not rate_rps >= 0:
+            raise ValueError(f"rate_rps is {rate_rps}: must be a number >= 0")
+        self._samples.append((now_s, rate_rps))
+        while self._samples and self._samples[0][0] < now_s - self.window_s:
+            self._samples.popleft()
+
+    def demand_rps(self, lead_s: float, rate_window_s: float, memory_s: float | None = None) -> float | None:
+        """Rate to be ready for within ``lead_s`` seconds; None before the first observation.
+
+        ``rate_window_s`` is the window each observed rate was averaged over; it sets the sampling error. Peaks older
+        than ``memory_s`` are forgotten; by default all of the window is remembered.
+        """
+        if not self._samples:
+            return None
+        oldest_s = self._samples[-1][0] - (self.window_s if memory_s is None else memory_s)
+        peak_rps = max(rate for time_s, rate in self._samples if time_s >= oldest_s)
+        # A rate over a window describes its middle, so the trend has that half window to make up as well.
+        ahead_rps = self._samples[-1][1] + max(0.0, self._slope()) * (lead_s + rate_window_s / 2)
+        expected_rps = max(peak_rps, ahead_rps)
+        return expected_rps + self.sigmas * sqrt(expected_rps / rate_window_s)
+
+    def _slope(self) -> float:
+        """Least-squares slope of the recent samples, in requests per second per second."""
+        newest_s = self._samples[-1][0]
+        recent = [(t, rate) for t, rate in self._samples if t >= newest_s - self.trend_window_s]
+        if len(recent) < 3:
+            return 0.0
+        mean_t = sum(t for t, _ in recent) / len(recent)
+        mean_rate = sum(rate for _, rate in recent) / len(recent)
+        spread = sum((t - mean_t) ** 2 for t, _ in recent)
+        if spread <= 0:
+            return 0.0
+        return sum((t - mean_t) * (rate - mean_rate) for t, rate in recent) / spread
