@@ -1,0 +1,201 @@
+"""Conditions: what is true of an LLMService or GPUNode, since when, and why.
+
+Follows the Kubernetes API conventions: the status is True, False or Unknown,
+the reason is one CamelCase word for machines, the message a sentence for
+people, and the transition time moves only when the status does.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from dynawatt.api.base import ApiModel, StatusText, Timestamp, Word, keyed_by
+
+
+class ConditionType(StrEnum):
+    """The conditions that are set, in the order they are listed in."""
+
+    READY = "Ready"
+    """The sum of the others: this resource does what it was asked to."""
+    METRICS_AVAILABLE = "MetricsAvailable"
+    """Prometheus answers with fresh vLLM metrics of this service."""
+    PROFILE_AVAILABLE = "ProfileAvailable"
+    """There is a performance profile for this model on these GPUs."""
+    SLO_ATTAINABLE = "SLOAttainable"
+    """Some operating point within the limits meets the SLO at the expected load."""
+    SLO_MET = "SLOMet"
+    """Measured latencies are within the SLO."""
+    PROGRESSING = "Progressing"
+    """A change is under way."""
+    CLOCKS_GOVERNED = "ClocksGoverned"
+    """GPU clocks follow claims."""
+    DRAIN_CONFIGURED = "DrainConfigured"
+    """vLLM pods finish their requests before they stop, so that replicas can be taken away."""
+    CONFLICTING = "Conflicting"
+    """Something else changes what dynawatt changes."""
+
+
+class ConditionStatus(StrEnum):
+    """Whether a condition holds."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Reason(StrEnum):
+    """Why a condition has its status."""
+
+    # The LLMService and its target
+    RECONCILED = "Reconciled"
+    """Everything is as the last decision wants it."""
+    RECOMMENDING = "Recommending"
+    """Plans are made and explained, nothing is changed: `mode` is Recommend."""
+    PAUSED = "Paused"
+    """Everything is held as it is: `paused` is true."""
+    SWITCHED_OFF = "SwitchedOff"
+    """Nothing is planned and everything is given back: `mode` is Off."""
+    GIVING_BACK = "GivingBack"
+    """The replicas and clocks found at the start are being restored."""
+    WAITING_FOR_LEASE = "WaitingForLease"
+    """Another operator holds the Lease; this one changes nothing."""
+    INVALID_SPEC = "InvalidSpec"
+    """The spec does not fit this version of the operator."""
+    DEPLOYMENT_NOT_FOUND = "DeploymentNotFound"
+    """The Deployment that `deploymentRef` names does not exist."""
+    NO_VLLM_CONTAINER = "NoVllmContainer"
+    """No container of the Deployment runs vLLM, or several could and `container` names none."""
+    UNSUPPORTED_DEPLOYMENT = "UnsupportedDeployment"
+    """vLLM is started in a way that cannot be read, such as a shell string or without a GPU limit."""
+    API_ERROR = "APIError"
+    """The Kubernetes API refused or did not answer a request."""
+
+    # Metrics and load
+    METRICS_FRESH = "MetricsFresh"
+    """All queries answered with fresh numbers."""
+    METRICS_QUERY_FAILED = "MetricsQueryFailed"
+    """A query to Prometheus failed or gave no usable number; the message names it."""
+    NO_LOAD_YET = "NoLoadYet"
+    """Metrics arrive, but no request was finished yet, so there is nothing to plan for."""
+
+    # Models and plans
+    PROFILE_FOUND = "ProfileFound"
+    """A profile matches the model, the GPU and the tensor-parallel size."""
+    NO_PROFILE = "NoProfile"
+    """No profile matches the model, the GPU and the tensor-parallel size."""
+    PLAN_FOUND = "PlanFound"
+    """An operating point within the limits meets the SLO."""
+    SLO_UNREACHABLE = "SLOUnreachable"
+    """No operating point within the limits meets the SLO; the fastest one is used."""
+    WITHIN_SLO = "WithinSLO"
+    """Measured latencies meet the objectives at the percentile."""
+    SLO_MISSED = "SLOMissed"
+    """Measured latencies miss an objective at the percentile."""
+    NOT_PLANNED_YET = "NotPlannedYet"
+    """The first plan is still to be made."""
+
+    # Changes
+    STEADY = "Steady"
+    """No change is under way."""
+    SCALING = "Scaling"
+    """Replicas are being added or drained."""
+    DRAIN_SET_UP = "DrainSetUp"
+    """Shutdown timeout and grace period let requests finish."""
+    DRAIN_NOT_CONFIGURED = "DrainNotConfigured"
+    """vLLM would abort running requests when a pod stops; the message gives the settings to add."""
+    NO_CONFLICT = "NoConflict"
+    """Nobody else changes the replicas."""
+    SCALED_BY_HPA = "ScaledByHPA"
+    """A HorizontalPodAutoscaler scales the same Deployment."""
+    FOREIGN_WRITE = "ForeignWrite"
+    """Somebody else changed the replicas; the message names the field manager."""
+
+    # Clocks
+    CLAIMS_APPLIED = "ClaimsApplied"
+    """All claimed GPUs are kept within their claims."""
+    NO_CLAIMS = "NoClaims"
+    """No GPU is claimed; all run at their default clocks."""
+    CLOCK_KNOB_OFF = "ClockKnobOff"
+    """`knobs` does not contain Clock."""
+    CLAIMS_PENDING = "ClaimsPending"
+    """Claims are written, but not applied on every GPU yet."""
+    LEASE_STALE = "LeaseStale"
+    """The operator's Lease is not renewed; clocks are back at default until it is."""
+    INVALID_CLAIM = "InvalidClaim"
+    """A pod's claim cannot be read; its GPUs stay at their default clocks."""
+    CLOCK_CONTROL_UNSUPPORTED = "ClockControlUnsupported"
+    """A claimed GPU does not let its clock be set."""
+    GPU_ERROR = "GPUError"
+    """A GPU could not be read or set; the message says which."""
+    ALLOCATIONS_UNAVAILABLE = "AllocationsUnavailable"
+    """Which pod holds which GPU could not be read; clocks are left as they are."""
+
+
+class Condition(ApiModel):
+    """One thing that is true, false or unknown about the resource."""
+
+    type: Annotated[str, Field(max_length=63)]
+    """What it is about."""
+    status: ConditionStatus
+    """Whether it holds."""
+    reason: Word
+    """Why, in one word for machines."""
+    message: StatusText
+    """Why, in a sentence for people."""
+    last_transition_time: Timestamp
+    """When the status last changed."""
+    observed_generation: Annotated[int, Field(ge=0)]
+    """The generation of the spec that this was found for."""
+
+
+Conditions = Annotated[list[Condition], Field(max_length=32, json_schema_extra=keyed_by("type"))]
+
+
+def set_condition(
+    conditions: Sequence[Condition],
+    type_: ConditionType,
+    status: ConditionStatus | bool | None,
+    *,
+    reason: Reason,
+    message: str,
+    observed_generation: int,
+    now: datetime,
+) -> list[Condition]:
+    """Conditions with one of them set, in the order of ConditionType; unknown types come last.
+
+    ``status`` may be a bool, or None for Unknown. ``now`` must carry a time zone; it counts if the status changes.
+    """
+    wanted = _as_status(status)
+    before = find_condition(conditions, type_)
+    kept_since = before.last_transition_time if before is not None and before.status is wanted else now
+    condition = Condition(
+        type=type_.value,
+        status=wanted,
+        reason=reason.value,
+        message=message,
+        last_transition_time=kept_since,
+        observed_generation=observed_generation,
+    )
+    others = [other for other in conditions if other.type != type_]
+    return sorted([*others, condition], key=_position)
+
+
+def find_condition(conditions: Sequence[Condition], type_: ConditionType) -> Condition | None:
+    """The condition of a type, or None before it is first set."""
+    return next((condition for condition in conditions if condition.type == type_), None)
+
+
+def _as_status(status: ConditionStatus | bool | None) -> ConditionStatus:
+    if isinstance(status, ConditionStatus):
+        return status
+    return ConditionStatus.UNKNOWN if status is None else ConditionStatus.TRUE if status else ConditionStatus.FALSE
+
+
+_ORDER = {type_.value: position for position, type_ in enumerate(ConditionType)}
+
+
+def _position(condition: Condition) -> int:
+    return _ORDER.get(condition.type, len(_ORDER))
