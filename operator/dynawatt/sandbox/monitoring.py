@@ -1,0 +1,42 @@
+"""A real Prometheus that scrapes the simulated vLLM pods and the agents."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from dynawatt.sandbox.launching import Component
+from dynawatt.sandbox.state import SandboxState
+
+_TEMPLATE: Final = Path(__file__).parent / "manifests" / "prometheus.yaml"
+
+
+def prometheus(binary: Path, *, kubeconfig: Path, state: SandboxState) -> Component:
+    """Prometheus with its data in the sandbox's directory."""
+    config = state.directory / "prometheus.yaml"
+    text = _TEMPLATE.read_text(encoding="utf-8")
+    for word, path in {"KUBECONFIG": kubeconfig, "AGENT_TARGETS": state.agent_targets}.items():
+        text = text.replace(word, json.dumps(str(path)))  # a JSON string is a YAML string whatever the path holds
+    config.write_text(text, encoding="utf-8")
+    write_agent_targets(state, {})
+
+    def command(port: int) -> list[str]:
+        return [
+            str(binary),
+            f"--config.file={config}",
+            f"--storage.tsdb.path={state.directory / 'prometheus'}",
+            "--storage.tsdb.retention.time=6h",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--log.level=warn",
+        ]
+
+    return Component("prometheus", command, health="/-/ready")
+
+
+def write_agent_targets(state: SandboxState, url_by_node: Mapping[str, str]) -> None:
+    """Tell Prometheus where the agents are; it notices by itself."""
+    targets = [{"targets": [urlsplit(url).netloc], "labels": {"node": node}} for node, url in url_by_node.items()]
+    draft = state.agent_targets.with_suffix(".new")
+    draft.write_text(json.dumps(targets), encoding="utf-8")
+    draft.rename(state.agent_targets)
