@@ -1,0 +1,250 @@
+"""Reads a pod spec's vLLM container: which one it is and with what settings vLLM starts.
+
+Pure: pod specs are plain dictionaries. Knows ``vllm serve MODEL``, ``python -m
+vllm.entrypoints.openai.api_server --model M``, images whose entrypoint is vLLM,
+and a single plain command inside ``sh -c``. As in vLLM's own parser the last
+occurrence of a flag wins and underscores in flag names count as dashes. What
+cannot be read for certain is refused with a reason, never guessed.
+"""
+
+import itertools
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Final, Literal, TypeAlias
+
+Reason: TypeAlias = Literal[
+    "ContainerNotFound", "NoVllmContainer", "AmbiguousContainer", "ShellCommand", "ConfigFile", "InvalidArguments"
+]
+
+DEFAULT_PORT: Final = 8000
+# What vLLM's API server takes on GPUs with 70 GiB and more that are not A100s.
+DEFAULT_MAX_NUM_BATCHED_TOKENS: Final = 8192
+DEFAULT_MAX_NUM_SEQS: Final = 1024
+
+_MODULE: Final = "vllm.entrypoints.openai.api_server"
+_SHELLS: Final = frozenset({"sh", "bash", "dash", "ash", "zsh"})
+_SHORT_FLAGS: Final = {
+    "-tp": "--tensor-parallel-size",
+    "-pp": "--pipeline-parallel-size",
+    "-dp": "--data-parallel-size",
+    "-q": "--quantization",
+}
+_VARIABLE: Final = re.compile(r"\$\$|\$\(([A-Za-z_][-.\w]*)\)")
+_HUMAN_INTEGER: Final = re.compile(r"(\d+(?:\.\d+)?)([kKmMgG]?)")
+_MULTIPLIERS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
+
+
+class VllmPodError(ValueError):
+    """A pod spec that cannot be read as vLLM; ``reason`` is for conditions, the message for people."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason: Final = reason
+
+
+@dataclass(frozen=True, slots=True)
+class VllmSettings:
+    """What vLLM was started with; None where the flag is absent and vLLM's default depends on model or GPU."""
+
+    model: str
+    served_model_names: tuple[str, ...]
+    """Every name that requests may use; metrics carry the first."""
+    tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    data_parallel_size: int = 1
+    max_num_batched_tokens: int | None = None
+    max_num_seqs: int | None = None
+    max_model_len: int | None = None
+    shutdown_timeout_s: float = 0.0
+    """How long in-flight requests may run on after SIGTERM; 0 aborts them."""
+    port: int = DEFAULT_PORT
+    dtype: str | None = None
+    quantization: str | None = None
+    in_shell: bool = False
+    """Whether the arguments stand inside a ``sh -c`` string, where nothing can be appended to them."""
+
+    @property
+    def served_model_name(self) -> str:
+        """The name in metrics and responses."""
+        return self.served_model_names[0]
+
+
+def find_vllm_container(pod_spec: Mapping[str, Any], name: str | None = None) -> Mapping[str, Any]:
+    """The container called ``name``, or the only one that runs vLLM. Raises VllmPodError."""
+    containers: Sequence[Mapping[str, Any]] = pod_spec.get("containers") or ()
+    names = ", ".join(container["name"] for container in containers)
+    if name is not None:
+        found = next((container for container in containers if container["name"] == name), None)
+        if found is None:
+            raise VllmPodError("ContainerNotFound", f"container {name!r} does not exist: must be one of {names}")
+        return found
+    candidates = [container for container in containers if _runs_vllm(container)]
+    if not candidates:
+        raise VllmPodError("NoVllmContainer", f"no container runs vLLM (containers: {names}): name the one that does")
+    if len(candidates) > 1:
+        several = ", ".join(container["name"] for container in candidates)
+        raise VllmPodError("AmbiguousContainer", f"several containers run vLLM ({several}): name the one to use")
+    return candidates[0]
+
+
+def vllm_settings(container: Mapping[str, Any]) -> VllmSettings:
+    """Parse a container's command, args and env. Raises VllmPodError."""
+    words, in_shell = _engine_words(container)
+    flags = _Flags(dict(_flag_values(words)))
+    if (config := flags.text("--config")) is not None:
+        message = f"`--config {config}` cannot be read from outside: give the settings as arguments"
+        raise VllmPodError("ConfigFile", message)
+    model = words[0] if words and not words[0].startswith("-") else flags.text("--model")
+    if not model:
+        raise VllmPodError("InvalidArguments", "no model is named: put it right after `vllm serve` or use `--model`")
+    return VllmSettings(
+        model=model,
+        served_model_names=tuple(flags.values.get("--served-model-name") or (model,)),
+        tensor_parallel_size=flags.integer("--tensor-parallel-size") or 1,
+        pipeline_parallel_size=flags.integer("--pipeline-parallel-size") or 1,
+        data_parallel_size=flags.integer("--data-parallel-size") or 1,
+        max_num_batched_tokens=flags.integer("--max-num-batched-tokens"),
+        max_num_seqs=flags.integer("--max-num-seqs"),
+        max_model_len=flags.integer("--max-model-len"),
+        shutdown_timeout_s=flags.seconds("--shutdown-timeout") or 0.0,
+        port=flags.integer("--port") or DEFAULT_PORT,
+        dtype=flags.text("--dtype"),
+        quantization=flags.text("--quantization"),
+        in_shell=in_shell,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Flags:
+    """The last values of every flag; readers give None for an absent flag and refuse one that cannot be read."""
+
+    values: Mapping[str, Sequence[str]]
+
+    def text(self, flag: str) -> str | None:
+        if flag not in self.values:
+            return None
+        if not self.values[flag]:
+            raise VllmPodError("InvalidArguments", f"`{flag}` has no value: give one")
+        return self.values[flag][0]
+
+    def integer(self, flag: str) -> int | None:
+        """A positive integer, also as vLLM's 8k (8,000) or 8K (8,192); ``auto`` is as good as absent."""
+        text = self.text(flag)
+        if text in (None, "auto", "-1", "None"):
+            return None
+        match = _HUMAN_INTEGER.fullmatch(text)
+        value = float(match[1]) * _MULTIPLIERS[match[2]] if match else 0.0
+        if value < 1 or value != int(value):
+            raise _unreadable(flag, text, "a positive whole number")
+        return int(value)
+
+    def seconds(self, flag: str) -> float | None:
+        text = self.text(flag)
+        if text is None:
+            return None
+        if not re.fullmatch(r"\d+(\.\d+)?", text):
+            raise _unreadable(flag, text, "a number of seconds")
+        return float(text)
+
+
+def _unreadable(flag: str, text: str, wanted: str) -> VllmPodError:
+    hint = ", and `$(...)` must name a variable that this container sets to a plain value" if "$(" in text else ""
+    return VllmPodError("InvalidArguments", f"`{flag}` is {text!r}: must be {wanted}{hint}")
+
+
+def _runs_vllm(container: Mapping[str, Any]) -> bool:
+    command = container.get("command") or ()
+    words = [*command, *(container.get("args") or ())]
+    if _after_program(words) is not None:
+        return True
+    if command:
+        return _is_shell(command) and any(re.search(rf"\bvllm\s+serve\b|{re.escape(_MODULE)}", word) for word in words)
+    image = str(container.get("image") or "").split("@")[0]
+    return "vllm" in PurePosixPath(image).name.split(":")[0]
+
+
+def _engine_words(container: Mapping[str, Any]) -> tuple[list[str], bool]:
+    """The arguments of vLLM itself, and whether they came out of a shell string."""
+    variables = _variables(container)
+    command = [_expand(word, variables) for word in container.get("command") or ()]
+    args = [_expand(word, variables) for word in container.get("args") or ()]
+    in_shell = _is_shell(command)
+    words = _shell_words([*command, *args]) if in_shell else [*command, *args]
+    engine_words = _after_program(words)
+    if engine_words is None:
+        if command:
+            message = f"container {container['name']!r} runs {shlex.join(words)[:80]!r}, which is not `vllm serve`"
+            raise VllmPodError("NoVllmContainer", message)
+        engine_words = words[1:] if words[:1] == ["serve"] else words
+    return engine_words, in_shell
+
+
+def _after_program(words: Sequence[str]) -> list[str] | None:
+    """What follows ``vllm serve`` or ``-m vllm.entrypoints.openai.api_server``; wrappers before it do not matter."""
+    for index, (word, following) in enumerate(itertools.pairwise(words)):
+        if (PurePosixPath(word).name, following) == ("vllm", "serve") or (word, following) == ("-m", _MODULE):
+            return list(words[index + 2 :])
+    return None
+
+
+def _is_shell(command: Sequence[str]) -> bool:
+    return bool(command) and PurePosixPath(command[0]).name in _SHELLS
+
+
+def _shell_words(words: Sequence[str]) -> list[str]:
+    option = next((i for i, word in enumerate(words) if re.fullmatch(r"-[a-z]*c", word)), None)
+    if option is None or option + 1 >= len(words):
+        raise VllmPodError("ShellCommand", f"{shlex.join(words)[:80]!r} runs a script that cannot be read from outside")
+    script = words[option + 1].replace("\\\n", " ").strip()
+    try:
+        lexer = shlex.shlex(script, posix=True, punctuation_chars=True)
+        lexer.commenters = ""
+        found = list(lexer)
+    except ValueError as error:
+        raise VllmPodError("ShellCommand", f"the shell command cannot be read: {error}") from error
+    punctuation = any(word and set(word) <= set(lexer.punctuation_chars) for word in found)
+    if punctuation or any(character in script for character in "$`\n"):
+        message = "only one plain command can be read inside `sh -c`: give vLLM's arguments as a list instead"
+        raise VllmPodError("ShellCommand", message)
+    return found
+
+
+def _variables(container: Mapping[str, Any]) -> dict[str, str]:
+    variables: dict[str, str] = {}
+    for entry in container.get("env") or ():
+        if "value" in entry:
+            variables[entry["name"]] = _expand(entry["value"], variables)
+    return variables
+
+
+def _expand(word: str, variables: Mapping[str, str]) -> str:
+    """Replace ``$(NAME)`` as the kubelet does: unknown names stay, ``$$`` is a dollar sign."""
+
+    def replacement(match: re.Match[str]) -> str:
+        return "$" if match[0] == "$$" else variables.get(match[1], match[0])
+
+    return _VARIABLE.sub(replacement, word)
+
+
+def _flag_values(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Every flag in order with the words up to the next flag."""
+    index = 0
+    while index < len(words):
+        word = words[index]
+        index += 1
+        if not _is_flag(word):
+            continue
+        flag, equals, value = word.partition("=")
+        flag = "--" + flag[2:].replace("_", "-") if flag.startswith("--") else _SHORT_FLAGS.get(flag, flag)
+        values = [value] if equals else []
+        while not equals and index < len(words) and not _is_flag(words[index]):
+            values.append(words[index])
+            index += 1
+        yield flag, values
+
+
+def _is_flag(word: str) -> bool:
+    return word.startswith("-") and not re.fullmatch(r"-\d.*", word)
