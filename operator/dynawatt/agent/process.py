@@ -1,0 +1,122 @@
+"""The agent as a process: watches, loop, exporter and GPUNode put together and taken apart again."""
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kubernetes.client import ApiClient
+
+from dynawatt.adapters.kubernetes.client import resource_path
+from dynawatt.adapters.kubernetes.gpunodes import GpuNodeStore
+from dynawatt.adapters.kubernetes.watch import NotSyncedError, Watcher
+from dynawatt.agent.actuating import Actuator
+from dynawatt.agent.exporting import ExportServer, NodeCollector
+from dynawatt.agent.loop import Agent
+from dynawatt.agent.reporting import StatusReporter
+from dynawatt.agent.view import NodeView
+from dynawatt.api.group import LEASE_NAME
+from dynawatt.ports import GpuDevice, PodAllocations
+
+# The operator renews every 10 s: a Lease watch that is silent for longer is dead or the operator is.
+_LEASE_SILENCE_S: Final = 12.0
+_LEASE_MAX_PAUSE_S: Final = 3.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where this agent runs and what it serves."""
+
+    node: str
+    namespace: str
+    """Namespace of the operator's Lease."""
+    metrics_address: str
+    metrics_port: int
+
+
+class WatchedCluster:
+    """The pods of one node and the operator's Lease, kept up to date by two watches."""
+
+    def __init__(self, api: ApiClient, *, node: str, namespace: str) -> None:
+        self._pods = Watcher(api, resource_path("v1", "pods"), field_selector=f"spec.nodeName={node}")
+        self._lease = Watcher(
+            api,
+            resource_path("coordination.k8s.io/v1", "leases", namespace=namespace),
+            field_selector=f"metadata.name={LEASE_NAME}",
+            silence_s=_LEASE_SILENCE_S,
+            max_pause_s=_LEASE_MAX_PAUSE_S,
+        )
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._pods.start()
+        self._lease.start()
+
+    def stop(self) -> None:
+        """End both watches."""
+        self._pods.stop(timeout_s=1.0)
+        self._lease.stop(timeout_s=1.0)
+
+    def pods(self) -> Iterable[Mapping[str, Any]] | None:
+        """Pods of the node; None before they were first listed."""
+        try:
+            return self._pods.snapshot().values()
+        except NotSyncedError:
+            return None
+
+    def pods_age_s(self) -> float:
+        """Seconds since the API last confirmed the pods."""
+        return self._pods.age_s()
+
+    def lease(self) -> tuple[bool, Mapping[str, Any] | None]:
+        """Whether anything is known of the Lease, and the Lease if it exists."""
+        try:
+            return True, next(iter(self._lease.snapshot().values()), None)
+        except NotSyncedError:
+            return False, None
+
+
+def run_agent(
+    *,
+    settings: Settings,
+    api: ApiClient,
+    devices: Sequence[GpuDevice],
+    allocations: PodAllocations,
+    stop: threading.Event,
+) -> None:
+    """Govern until ``stop`` is set; GPUs are at their default clocks afterwards. Raises OperationError at the start."""
+    collector = NodeCollector(settings.node)
+    reporter = StatusReporter(GpuNodeStore(api, settings.node))
+    cluster = WatchedCluster(api, node=settings.node, namespace=settings.namespace)
+
+    def publish(view: NodeView) -> None:
+        collector.view = view
+        reporter.submit(view)
+
+    agent = Agent(
+        actuator=Actuator(devices),
+        allocations=allocations,
+        cluster=cluster,
+        lease_name=f"{settings.namespace}/{LEASE_NAME}",
+        publish=publish,
+    )
+    with ExitStack() as closing:
+        export = ExportServer(
+            collector=collector,
+            unhealthy=agent.unhealthy,
+            address=settings.metrics_address,
+            port=settings.metrics_port,
+        )
+        closing.callback(export.stop)
+        export.start()
+        closing.callback(cluster.stop)
+        cluster.start()
+        closing.callback(reporter.stop)
+        reporter.start()
+        _log.info("agent node=%s gpus=%d metrics_port=%d", settings.node, len(devices), export.port)
+        agent.run(stop)
+    _log.info("agent node=%s stopped", settings.node)
