@@ -1,0 +1,120 @@
+"""What a vLLM service is doing, from its own metrics in Prometheus: a fixed, small number of queries.
+
+Arrivals are counted at the first token, because vLLM has no counter of arriving
+requests: first tokens per second plus the growth of the queue.
+"""
+
+import asyncio
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from dynawatt.ports import MetricsSource, MetricsUnavailable, Sample
+from dynawatt.workload.mix import LengthMix, mix_from_histograms
+
+Histogram = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadObservation:
+    """One look at a service."""
+
+    rate_rps: float
+    """Arriving requests per second, averaged over the rate window."""
+    mix: LengthMix | None
+    """Lengths of finished requests; None before the first."""
+    finished_requests: float
+    """How many the mix was taken from."""
+    ttft: Histogram
+    tbt: Histogram
+    """Cumulative counts by upper bound in seconds, over the mix window."""
+
+
+async def observe(
+    source: MetricsSource,
+    *,
+    namespace: str,
+    deployment: str,
+    pods: Collection[str],
+    rate_window_s: int,
+    mix_window_s: int,
+) -> LoadObservation:
+    """Look at all pods of a Deployment, those that are stopping included: their requests are load as well.
+
+    ``pods`` must all be present in the metrics: a pod that is not scraped would look like missing load.
+    Raises MetricsUnavailable, naming the query.
+    """
+    selector = f'namespace="{namespace}",pod=~"{deployment}-[a-z0-9]+-[a-z0-9]+"'
+
+    def increase(family: str, by: str = "") -> str:
+        return f"sum {by}(increase(vllm:{family}{{{selector}}}[{mix_window_s}s]))"
+
+    queue, first_tokens, growth, inputs, outputs, input_sum, output_sum, ttft, tbt = await asyncio.gather(
+        source.query(f"sum by (pod) (vllm:num_requests_waiting{{{selector}}})"),
+        source.query(f"sum(rate(vllm:time_to_first_token_seconds_count{{{selector}}}[{rate_window_s}s]))"),
+        source.query(f"clamp_min(sum(deriv(vllm:num_requests_waiting{{{selector}}}[{rate_window_s}s])), 0)"),
+        source.query(increase("request_prompt_tokens_bucket", "by (le) ")),
+        source.query(increase("request_generation_tokens_bucket", "by (le) ")),
+        source.query(increase("request_prompt_tokens_sum")),
+        source.query(increase("request_generation_tokens_sum")),
+        source.query(increase("time_to_first_token_seconds_bucket", "by (le) ")),
+        source.query(increase("inter_token_latency_seconds_bucket", "by (le) ")),
+    )
+    missing = sorted(set(pods) - {sample.labels.get("pod", "") for sample in queue})
+    if missing:
+        raise MetricsUnavailable(
+            f"vllm:num_requests_waiting is missing for pod {', '.join(missing[:3])}"
+            f"{' and others' if len(missing) > 3 else ''}: does Prometheus scrape every vLLM pod with the labels "
+            "namespace and pod?"
+        )
+    rate_rps = _number(first_tokens, "rate of vllm:time_to_first_token_seconds_count") + _number(
+        growth, "growth of vllm:num_requests_waiting"
+    )
+    return LoadObservation(
+        rate_rps=rate_rps,
+        finished_requests=_histogram(inputs)[-1][1] if inputs else 0.0,
+        mix=_mix(_histogram(inputs), _histogram(outputs), input_sum, output_sum),
+        ttft=_histogram(ttft),
+        tbt=_histogram(tbt),
+    )
+
+
+def fraction_within(histogram: Histogram, bound_s: float) -> float | None:
+    """Fraction of observations up to ``bound_s``, linear inside a bucket; None without observations."""
+    total = histogram[-1][1] if histogram else 0.0
+    if total <= 0:
+        return None
+    below, below_count = 0.0, 0.0
+    for upper, count in histogram:
+        if upper >= bound_s:
+            share = 1.0 if math.isinf(upper) or upper == below else (bound_s - below) / (upper - below)
+            inside = 0.0 if math.isinf(upper) else share * (count - below_count)
+            return (below_count + inside) / total
+        below, below_count = upper, count
+    return 1.0
+
+
+def _number(samples: Sequence[Sample], what: str) -> float:
+    if len(samples) != 1 or not math.isfinite(samples[0].value):
+        found = "no series" if not samples else str(samples[0].value)
+        raise MetricsUnavailable(f"{what} gave {found}: must be one number; is vLLM scraped with a short interval?")
+    return samples[0].value
+
+
+def _histogram(samples: Sequence[Sample]) -> Histogram:
+    rows = [(float(sample.labels["le"]), sample.value) for sample in samples if "le" in sample.labels]
+    return sorted(row for row in rows if math.isfinite(row[1]))
+
+
+def _mix(
+    inputs: Histogram, outputs: Histogram, input_sum: Sequence[Sample], output_sum: Sequence[Sample]
+) -> LengthMix | None:
+    requests = min(inputs[-1][1] if inputs else 0.0, outputs[-1][1] if outputs else 0.0)
+    if requests < 1 or not input_sum or not output_sum:
+        return None
+    return mix_from_histograms(
+        inputs,
+        outputs,
+        mean_input=input_sum[0].value / inputs[-1][1],
+        mean_output=output_sum[0].value / outputs[-1][1],
+    )

@@ -1,0 +1,52 @@
+"""``dynawatt operator``: run the controller."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dynawatt.api.group import DEFAULT_NAMESPACE
+from dynawatt.controller.app import run_operator
+from dynawatt.controller.settings import OperatorSettings
+from dynawatt.errors import InvalidInputError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("operator")(operator)
+
+
+def operator(
+    prometheus_url: Annotated[str, typer.Option(help="Prometheus that scrapes the vLLM pods.")],
+    kubeconfig: Annotated[Path | None, typer.Option(help="Kubeconfig; by default the pod's service account.")] = None,
+    namespace: Annotated[str, typer.Option(help="Namespace of the operator's Lease.")] = DEFAULT_NAMESPACE,
+    plan_interval_s: Annotated[float, typer.Option(min=1, help="Seconds between plans without an urgent cause.")] = 300,
+    observe_interval_s: Annotated[float, typer.Option(min=1, help="Seconds between looks at each service.")] = 10,
+    rate_window_s: Annotated[int, typer.Option(min=4, help="Window of rate queries: several scrapes long.")] = 120,
+    mix_window_s: Annotated[int, typer.Option(min=10, help="Window of the request length histograms.")] = 600,
+    peak_window_s: Annotated[float, typer.Option(min=10, help="How long a load peak is remembered.")] = 300,
+    lease_duration_s: Annotated[int, typer.Option(min=3, help="Clocks return to default after so long.")] = 30,
+    health_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of /healthz on loopback; 0: none.")] = 8080,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Watch LLMServices and keep them at the fewest joules within their SLO."""
+    if not prometheus_url.startswith(("http://", "https://")):
+        raise InvalidInputError(f"--prometheus-url {prometheus_url}: must start with http:// or https://")
+    level = logging.getLevelNamesMapping().get(log_level.upper())
+    if level is None:
+        raise InvalidInputError(f"--log-level {log_level}: must be debug, info, warning or error")
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    settings = OperatorSettings(
+        prometheus_url=prometheus_url,
+        namespace=namespace,
+        plan_interval_s=plan_interval_s,
+        observe_interval_s=observe_interval_s,
+        rate_window_s=rate_window_s,
+        mix_window_s=mix_window_s,
+        peak_window_s=peak_window_s,
+        lease_duration_s=lease_duration_s,
+        health_port=health_port,
+    )
+    run_operator(settings, kubeconfig)

@@ -1,0 +1,160 @@
+"""The kopf application: one timer and one deletion handler per LLMService, around a Reconciler.
+
+Level-based on purpose: no handler reacts to a change, each tick looks at what is.
+Status is written through patch functions, which kopf compares with the fresh
+object, so a tick that finds nothing new sends nothing.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import kopf
+
+from dynawatt.adapters.kubernetes.client import API_ERRORS, api_client, describe_error
+from dynawatt.adapters.kubernetes.cluster import Cluster
+from dynawatt.adapters.prometheus import Prometheus
+from dynawatt.api.conditions import Condition, ConditionStatus, ConditionType, find_condition
+from dynawatt.api.group import FINALIZER, GROUP, LLMSERVICE_PLURAL, VERSION
+from dynawatt.api.llmservice import Knob
+from dynawatt.api.llmservice_status import LLMServiceStatus
+from dynawatt.controller.lease import LeaseHolder
+from dynawatt.controller.reconcile import Reconciler
+from dynawatt.controller.settings import OperatorSettings
+from dynawatt.controller.surfaces import SurfaceStore
+
+_log = logging.getLogger(__name__)
+
+_TOLD = (
+    ConditionType.READY,
+    ConditionType.METRICS_AVAILABLE,
+    ConditionType.SLO_ATTAINABLE,
+    ConditionType.DRAIN_CONFIGURED,
+    ConditionType.CONFLICTING,
+)
+"""Conditions whose transitions become Events."""
+
+
+def run_operator(settings: OperatorSettings, kubeconfig: Path | None) -> None:
+    """Run until SIGTERM or SIGINT. Raises InvalidInputError or OperationError when it cannot start."""
+    cluster = Cluster(api_client(kubeconfig))
+    lease = LeaseHolder(
+        cluster,
+        namespace=settings.namespace,
+        identity=f"{socket.gethostname()}-{os.getpid()}",
+        duration_s=settings.lease_duration_s,
+    )
+    registry = kopf.OperatorRegistry()
+    _register(registry, settings, cluster, lease, kubeconfig)
+    kopf.run(
+        registry=registry,
+        settings=_kopf_settings(),
+        standalone=True,
+        clusterwide=True,
+        liveness_endpoint=f"http://127.0.0.1:{settings.health_port}/healthz" if settings.health_port else None,
+    )
+
+
+def _kopf_settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.peering.standalone = True
+    settings.posting.level = logging.WARNING
+    settings.persistence.finalizer = FINALIZER
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP)
+    # Watches that die unseen are ended by the server's time limit and reopened.
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 310
+    settings.watching.connect_timeout = 30
+    settings.networking.request_timeout = 30
+    settings.execution.max_workers = 4
+    return settings
+
+
+def _register(
+    registry: kopf.OperatorRegistry,
+    settings: OperatorSettings,
+    cluster: Cluster,
+    lease: LeaseHolder,
+    kubeconfig: Path | None,
+) -> None:
+    resource = (GROUP, VERSION, LLMSERVICE_PLURAL)
+
+    @kopf.on.login(registry=registry)
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        if kubeconfig is None:
+            return kopf.login_with_service_account(**kwargs)
+        os.environ["KUBECONFIG"] = str(kubeconfig)
+        return kopf.login_with_kubeconfig(**kwargs)
+
+    @kopf.on.startup(registry=registry)
+    async def start(memo: kopf.Memo, **_: Any) -> None:
+        memo.metrics = Prometheus(settings.prometheus_url)
+        memo.reconciler = Reconciler(
+            cluster=cluster, metrics=memo.metrics, lease=lease, surfaces=SurfaceStore(), settings=settings
+        )
+        memo.lease_task = asyncio.create_task(lease.run(settings.lease_renew_s))
+
+    @kopf.on.cleanup(registry=registry)
+    async def stop(memo: kopf.Memo, **_: Any) -> None:
+        memo.lease_task.cancel()
+        try:
+            await asyncio.to_thread(lease.release)
+        except API_ERRORS as error:
+            _log.warning("lease=%s not released: %s", lease.name, describe_error(error))
+        memo.reconciler.close()
+        await memo.metrics.close()
+
+    @kopf.timer(
+        *resource,
+        registry=registry,
+        id="reconcile",
+        interval=settings.observe_interval_s,
+        initial_delay=1,
+        retries=None,
+        backoff=5,
+    )
+    async def reconcile(body: kopf.Body, patch: kopf.Patch, memo: kopf.Memo, **_: Any) -> None:
+        before = dict(body.status)
+        status = await memo.reconciler.tick(body)
+        if status is not None:
+            patch.fns.append(partial(_put_status, status=status.to_dict()))
+            _tell(body, before, status)
+
+    @kopf.on.delete(*resource, registry=registry, id="give-back", backoff=5)
+    async def give_back(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
+        try:
+            done = await memo.reconciler.give_back(body)
+        except API_ERRORS as error:
+            raise kopf.TemporaryError(f"giving back: {describe_error(error)}", delay=5) from error
+        if not done:
+            raise kopf.TemporaryError("giving back is not finished", delay=2)
+
+
+def _put_status(body: Any, *, status: Mapping[str, Any]) -> None:
+    body["status"] = dict(status)
+
+
+def _tell(body: kopf.Body, before: Mapping[str, Any], status: LLMServiceStatus) -> None:
+    """Events on transitions only."""
+    known = {entry["type"]: (entry["status"], entry["reason"]) for entry in before.get("conditions") or ()}
+    for type_ in _TOLD:
+        condition = find_condition(status.conditions, type_)
+        if condition is not None and known.get(type_.value) != (condition.status.value, condition.reason):
+            kind = "Warning" if _is_bad(type_, condition) else "Normal"
+            kopf.event(body, type=kind, reason=condition.reason, message=f"{type_.value}: {condition.message}")
+    newest = (before.get("lastChanges") or [{}])[0].get("time", "")
+    for change in status.last_changes:
+        if change.knob is Knob.REPLICAS and change.to_dict()["time"] > newest:
+            message = f"replicas {change.from_} -> {change.to}: {change.reason}"
+            kopf.event(body, type="Normal", reason="Scaled", message=message)
+
+
+def _is_bad(type_: ConditionType, condition: Condition) -> bool:
+    good = ConditionStatus.FALSE if type_ is ConditionType.CONFLICTING else ConditionStatus.TRUE
+    return condition.status not in (good, ConditionStatus.UNKNOWN)

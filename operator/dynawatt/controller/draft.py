@@ -1,0 +1,85 @@
+"""The status of an LLMService while a tick builds it: conditions, changes, the decision."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
+
+from pydantic import ValidationError
+
+from dynawatt.api.conditions import ConditionType, Reason, find_condition, set_condition
+from dynawatt.api.llmservice import Knob
+from dynawatt.api.llmservice_status import (
+    Change,
+    Decision,
+    LLMServiceStatus,
+    OperatingPoint,
+    RunnerUp,
+    add_change,
+)
+from dynawatt.planning import plan as planning
+
+
+@dataclass(slots=True)
+class StatusDraft:
+    """Wraps the status found in the API; everything not set in a tick stays as it was."""
+
+    status: LLMServiceStatus
+    generation: int
+    now: datetime
+
+    @classmethod
+    def of(cls, status: Mapping[str, Any], *, generation: int, now: datetime) -> Self:
+        """Start from a status as found; one that cannot be read is started anew."""
+        try:
+            parsed = LLMServiceStatus.model_validate(dict(status))
+        except ValidationError:
+            parsed = LLMServiceStatus()
+        draft = cls(parsed, generation, now)
+        parsed.observed_generation = generation
+        for type_ in ConditionType:
+            if find_condition(parsed.conditions, type_) is None:
+                draft.set(type_, None, Reason.NOT_PLANNED_YET, "not looked at yet")
+        return draft
+
+    def set(self, type_: ConditionType, status: bool | None, reason: Reason, message: str) -> None:
+        """Set one condition; None is Unknown."""
+        self.status.conditions = set_condition(
+            self.status.conditions,
+            type_,
+            status,
+            reason=reason,
+            message=message,
+            observed_generation=self.generation,
+            now=self.now,
+        )
+
+    def changed(self, knob: Knob, before: str, after: str, reason: str) -> None:
+        """Record a change that was carried out."""
+        change = Change(time=self.now, knob=knob, from_=before, to=after, reason=reason)
+        self.status.last_changes = add_change(self.status.last_changes, change)
+
+    def decide(self, plan: planning.ServicePlan) -> bool:
+        """Take over a plan as the last decision; True when it differs from the one before in what was chosen."""
+        chosen = _point(plan.chosen)
+        before = self.status.last_decision
+        if before is not None and before.chosen.replicas == chosen.replicas:
+            same_clock = before.chosen.clock_megahertz == chosen.clock_megahertz
+            if same_clock and before.reason == plan.reason:
+                return False
+        self.status.last_decision = Decision(
+            time=self.now,
+            reason=plan.reason,
+            message=plan.message,
+            chosen=chosen,
+            runners_up=[
+                RunnerUp(**_point(runner.point).model_dump(), why_not=runner.why_not) for runner in plan.runners_up
+            ],
+        )
+        return True
+
+
+def _point(point: planning.OperatingPoint) -> OperatingPoint:
+    return OperatingPoint(
+        replicas=point.replicas, clock_megahertz=point.clock_mhz, predicted_watts=round(point.power_w)
+    )

@@ -1,0 +1,29 @@
+"""How the operator was started."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorSettings:
+    """Options of ``dynawatt operator``; all times in seconds."""
+
+    prometheus_url: str
+    namespace: str
+    """Where the operator's Lease lives."""
+    plan_interval_s: float = 300.0
+    """Time between plans when nothing urgent happens."""
+    observe_interval_s: float = 10.0
+    """Time between looks at each service."""
+    rate_window_s: int = 120
+    """Window of every rate query; must hold several scrapes."""
+    mix_window_s: int = 600
+    """Window of the length histograms."""
+    lease_duration_s: int = 30
+    health_port: int = 8080
+    peak_window_s: float = 300.0
+    """How long a peak of the load is remembered: how long to wait before shrinking."""
+
+    @property
+    def lease_renew_s(self) -> float:
+        """Time between renewals of the Lease."""
+        return self.lease_duration_s / 3

@@ -1,0 +1,138 @@
+"""The Deployment of an LLMService as dynawatt understands it, or why it cannot be managed."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dynawatt.adapters.kubernetes.client import KubernetesObject
+from dynawatt.adapters.kubernetes.cluster import parse_time
+from dynawatt.adapters.vllm_args import (
+    DEFAULT_MAX_NUM_BATCHED_TOKENS,
+    DEFAULT_MAX_NUM_SEQS,
+    VllmPodError,
+    VllmSettings,
+    find_vllm_container,
+    vllm_settings,
+)
+from dynawatt.api.conditions import Reason
+
+_NO_CONTAINER = {"ContainerNotFound", "NoVllmContainer", "AmbiguousContainer"}
+
+
+class TargetError(Exception):
+    """The Deployment cannot be managed; nothing is touched."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        """``reason`` goes into the Ready condition, the message is for people."""
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A vLLM Deployment and its pods, read at one moment."""
+
+    deployment: KubernetesObject
+    settings: VllmSettings
+    pods: Sequence[KubernetesObject]
+    """All pods that have not ended, those that are stopping included."""
+    drain_problem: str | None
+    """What to change so that pods finish their requests before they stop; None when they do."""
+
+    @property
+    def replicas(self) -> int:
+        """Desired replicas of the Deployment."""
+        replicas: int = self.deployment["spec"].get("replicas", 1)
+        return replicas
+
+    @property
+    def replicas_writer(self) -> str:
+        """Field manager that last set the replicas, as the API server recorded it."""
+        owners = [
+            entry
+            for entry in self.deployment["metadata"].get("managedFields") or ()
+            if "f:replicas" in (entry.get("fieldsV1") or {}).get("f:spec", {})
+        ]
+        return max(owners, key=lambda entry: entry.get("time", ""))["manager"] if owners else "unknown"
+
+    @property
+    def serving_pods(self) -> list[KubernetesObject]:
+        """Ready pods that are not stopping."""
+        return [pod for pod in self.pods if "deletionTimestamp" not in pod["metadata"] and ready_since(pod)]
+
+    @property
+    def live_pods(self) -> list[KubernetesObject]:
+        """Scheduled pods that are not stopping, Ready or not: the ones that carry claims."""
+        return [pod for pod in self.pods if "deletionTimestamp" not in pod["metadata"] and pod["spec"].get("nodeName")]
+
+    @property
+    def max_num_batched_tokens(self) -> int:
+        """As vLLM runs."""
+        return self.settings.max_num_batched_tokens or DEFAULT_MAX_NUM_BATCHED_TOKENS
+
+    @property
+    def max_num_seqs(self) -> int:
+        """As vLLM runs."""
+        return self.settings.max_num_seqs or DEFAULT_MAX_NUM_SEQS
+
+    def startup_s(self, default_s: float) -> float:
+        """Median time from creation to Ready of the pods that are Ready."""
+        times = [
+            since - parse_time(pod["metadata"]["creationTimestamp"]).timestamp()
+            for pod in self.pods
+            if (since := ready_since(pod)) is not None
+        ]
+        return statistics.median(times) if times else default_s
+
+
+def read_target(
+    deployment: KubernetesObject | None, pods: Sequence[KubernetesObject], *, name: str, container: str | None
+) -> Target:
+    """Understand a Deployment. Raises TargetError."""
+    if deployment is None:
+        raise TargetError(
+            Reason.DEPLOYMENT_NOT_FOUND,
+            f"Deployment {name!r} does not exist: `spec.deploymentRef.name` must name a Deployment in this namespace",
+        )
+    pod_spec = deployment["spec"]["template"]["spec"]
+    try:
+        vllm = find_vllm_container(pod_spec, container)
+        settings = vllm_settings(vllm)
+    except VllmPodError as error:
+        reason = Reason.NO_VLLM_CONTAINER if error.reason in _NO_CONTAINER else Reason.UNSUPPORTED_DEPLOYMENT
+        raise TargetError(reason, f"Deployment {name!r}: {error}") from error
+    if settings.pipeline_parallel_size * settings.data_parallel_size != 1:
+        raise TargetError(
+            Reason.UNSUPPORTED_DEPLOYMENT,
+            f"Deployment {name!r}: pipeline or data parallelism above 1 is not supported; use tensor parallelism alone",
+        )
+    return Target(
+        deployment=deployment,
+        settings=settings,
+        pods=[pod for pod in pods if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")],
+        drain_problem=_drain_problem(pod_spec, settings),
+    )
+
+
+def ready_since(pod: KubernetesObject) -> float | None:
+    """Unix time since when a pod is Ready; None when it is not."""
+    for condition in pod.get("status", {}).get("conditions") or ():
+        if condition["type"] == "Ready" and condition["status"] == "True":
+            return parse_time(condition["lastTransitionTime"]).timestamp()
+    return None
+
+
+def _drain_problem(pod_spec: Mapping[str, Any], settings: VllmSettings) -> str | None:
+    grace_s = pod_spec.get("terminationGracePeriodSeconds", 30)
+    if settings.shutdown_timeout_s <= 0:
+        return (
+            "vLLM aborts running requests when a pod stops: add `--shutdown-timeout 60` to its arguments and set "
+            "`terminationGracePeriodSeconds: 90`"
+        )
+    if grace_s <= settings.shutdown_timeout_s:
+        return (
+            f"`terminationGracePeriodSeconds` is {grace_s}, so the pod is killed before `--shutdown-timeout "
+            f"{settings.shutdown_timeout_s:g}` ends: set it to at least {settings.shutdown_timeout_s + 15:g}"
+        )
+    return None
