@@ -1,0 +1,159 @@
+"""The course of the demo: set up, load, give back, compare, leave nothing behind."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from rich.console import Console
+from rich.live import Live
+
+from dynawatt.adapters.kubernetes.client import api_client
+from dynawatt.cli.demo.result import DemoResult
+from dynawatt.cli.demo.scenario import GPU, GPUS_PER_NODE, Scenario
+from dynawatt.cli.demo.view import DemoView
+from dynawatt.cli.demo.watching import ServiceWatch
+from dynawatt.cli.sandbox_view import show_progress
+from dynawatt.errors import OperationError
+from dynawatt.load.cluster import ObjectName, ServiceEndpoints
+from dynawatt.load.replay import ReplayOptions, replay
+from dynawatt.load.report import LoadProgress, LoadReport
+from dynawatt.sandbox.build import ensure_built
+from dynawatt.sandbox.cluster import Sandbox
+from dynawatt.sandbox.options import SandboxOptions
+
+_READY_TIMEOUT_S: Final = 120.0
+_GIVE_BACK_TIMEOUT_S: Final = 120.0
+_PLAIN_EVERY_S: Final = 10
+
+
+def run_demo(scenario: Scenario, *, json_file: Path | None, keep: bool) -> None:
+    """Run it to the end. Raises OperationError when a part of it fails; the sandbox is ended in any case."""
+    console = Console()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    options = SandboxOptions(name="demo", nodes=scenario.nodes, gpus_per_node=GPUS_PER_NODE, gpu=GPU)
+    with show_progress() as progress:
+        kubectl = _Kubectl(ensure_built(progress)["kubectl"])
+        sandbox = Sandbox.up(options, progress)
+    kubectl.kubeconfig = sandbox.kubeconfig
+    try:
+        console.print(f"Kubernetes, Prometheus, the operator and {options.nodes} agents are up: {scenario.source}.")
+        _deploy(scenario, kubectl, console)
+        console.print("Applying examples/llmservice.yaml; from here on dynawatt is in charge.")
+        kubectl.apply([scenario.llmservice])
+        report, watch, energy_j, duration_s = asyncio.run(_under_load(scenario, sandbox, console))
+        sandbox.check()
+        _give_back(scenario, kubectl, console)
+        with console.status("Replaying the same load on the static fleet"):
+            static = scenario.replay_static(duration_s)
+        result = DemoResult(scenario, report, static, watch, energy_j, duration_s)
+        result.show(console)
+        if json_file is not None:
+            json_file.write_text(json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8")
+    finally:
+        if keep:
+            console.print("The sandbox stays: dynawatt sandbox status --name demo; end it with: dynawatt sandbox down")
+        else:
+            with console.status("Stopping the sandbox"):
+                sandbox.down()
+
+
+class _Kubectl:
+    """The built kubectl, as a user would use it."""
+
+    def __init__(self, binary: Path) -> None:
+        self._binary = binary
+        self.kubeconfig = Path()
+
+    def run(self, *arguments: str, text: str | None = None) -> str:
+        command = [str(self._binary), f"--kubeconfig={self.kubeconfig}", *arguments]
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=120, check=False)
+        if done.returncode:
+            raise OperationError(f"kubectl {arguments[0]} failed: {' '.join(done.stderr.split())}")
+        return done.stdout
+
+    def apply(self, manifests: list[dict[str, Any]]) -> None:
+        self.run("apply", "-f", "-", text=yaml.safe_dump_all(manifests))
+
+
+def _deploy(scenario: Scenario, kubectl: _Kubectl, console: Console) -> None:
+    kubectl.apply(scenario.manifests)
+    with console.status(f"Waiting for {scenario.replicas} vLLM replicas to load the model"):
+        _until(
+            lambda: kubectl.run("get", "deployment/llama-70b", "-o=jsonpath={.status.readyReplicas}"),
+            str(scenario.replicas),
+            timeout_s=_READY_TIMEOUT_S,
+            what="the vLLM Deployment is Ready",
+        )
+    console.print(
+        f"{scenario.replicas} replicas of {scenario.model} on {scenario.models.tensor_parallel} GPUs each are Ready, "
+        "sized for the peak minute at the default clock."
+    )
+
+
+def _give_back(scenario: Scenario, kubectl: _Kubectl, console: Console) -> None:
+    with console.status("Deleting the LLMService: everything is given back"):
+        kubectl.run("delete", "llmservice/llama-70b", f"--timeout={_GIVE_BACK_TIMEOUT_S:.0f}s")
+        replicas = kubectl.run("get", "deployment/llama-70b", "-o=jsonpath={.spec.replicas}")
+    if replicas != str(scenario.replicas):
+        raise OperationError(f"the Deployment has {replicas} replicas after giving back: must be {scenario.replicas}")
+    console.print(f"Given back: the Deployment asks for {replicas} replicas again, clocks are at their defaults.")
+
+
+def _until(ask: Any, wanted: str, *, timeout_s: float, what: str) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while (found := ask()) != wanted:
+        if time.monotonic() > deadline_s:
+            raise OperationError(f"waited {timeout_s:.0f} s until {what}: found {found!r}, wanted {wanted!r}")
+        time.sleep(0.5)
+
+
+async def _under_load(
+    scenario: Scenario, sandbox: Sandbox, console: Console
+) -> tuple[LoadReport, ServiceWatch, float, float]:
+    """Report, what was watched, energy in J and duration in s of the load."""
+    watch = ServiceWatch(api_client(sandbox.kubeconfig), sandbox.nodesim_url, "default", "llama-70b")
+    follower = asyncio.create_task(watch.follow())
+    try:
+        async with ServiceEndpoints(ObjectName("default", "llama-70b"), sandbox.kubeconfig) as endpoints:
+            with _showing(scenario, watch, console) as on_progress:
+                start_s, start_j = await watch.energy()
+                report = await replay(
+                    scenario.trace,
+                    endpoints,
+                    scenario.objectives,
+                    on_progress,
+                    options=ReplayOptions(model=scenario.model),
+                )
+                end_s, end_j = await watch.energy()
+    finally:
+        follower.cancel()
+    return report, watch, end_j - start_j, end_s - start_s
+
+
+@contextlib.contextmanager
+def _showing(scenario: Scenario, watch: ServiceWatch, console: Console) -> Iterator[Any]:
+    """A callback for progress: a live view on a terminal, a line now and then elsewhere."""
+    view = DemoView(scenario, scenario.trace.span_s)
+    if not console.is_terminal:
+
+        def print_line(progress: LoadProgress) -> None:
+            if round(progress.elapsed_s) % _PLAIN_EVERY_S == 0:
+                console.print(view.line(progress, watch), highlight=False, soft_wrap=True)
+
+        yield print_line
+        return
+    with Live(console=console, auto_refresh=False) as live:
+
+        def draw(progress: LoadProgress) -> None:
+            if round(progress.elapsed_s) % 4 == 0:
+                view.sample(progress, watch)
+            live.update(view.frame(progress, watch), refresh=True)
+
+        yield draw

@@ -1,0 +1,215 @@
+"""What the demo runs: the load, and the static fleet that the state of practice would run it on.
+
+Sizing rule of the static fleet: highest tensor parallelism (a whole node),
+default clock, as many replicas as the load's peak minute needs to meet the SLO;
+one more for as long as replaying the load on it misses the SLO.
+"""
+
+import math
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from dynawatt.adapters.trace_files import read_trace
+from dynawatt.adapters.vllm_args import (
+    DEFAULT_MAX_NUM_BATCHED_TOKENS,
+    DEFAULT_MAX_NUM_SEQS,
+    find_vllm_container,
+    vllm_settings,
+)
+from dynawatt.api.llmservice import LLMServiceSpec
+from dynawatt.errors import InvalidInputError
+from dynawatt.perfmodel.catalog import ReplicaModels, replica_models
+from dynawatt.simulation.engine import EngineSettings
+from dynawatt.simulation.fleet import FleetResult, replay
+from dynawatt.simulation.surfaces import build_surface
+from dynawatt.workload.mix import LengthMix
+from dynawatt.workload.objectives import LatencyObjectives
+from dynawatt.workload.synthetic import rising_and_falling
+from dynawatt.workload.trace import ScaleMode, Trace
+
+GPU: Final = "h100-sxm"
+GPUS_PER_NODE: Final = 8
+_REPLICAS: Final = 4
+"""Replicas that the load is scaled to need at its peak."""
+_PEAK_WINDOW_S: Final = 60.0
+_TROUGH: Final = 0.25
+"""Lowest rate of the synthetic load as a share of its peak."""
+_MAX_NODES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Load, service and static fleet."""
+
+    trace: Trace
+    source: str
+    """Where the load comes from, for people."""
+    manifests: list[dict[str, Any]]
+    llmservice: dict[str, Any]
+    model: str
+    models: ReplicaModels
+    settings: EngineSettings
+    objectives: LatencyObjectives
+    attainment: float
+    replicas: int
+    """Of the static fleet, which is also what the Deployment starts with."""
+    capacity_rps: float
+    """One replica at the default clock within the SLO."""
+
+    @property
+    def nodes(self) -> int:
+        """GPU nodes of the sandbox: one per static replica."""
+        return max(_REPLICAS, self.replicas)
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of the inventory, charged to both sides."""
+        return self.nodes * GPUS_PER_NODE
+
+    def replay_static(self, horizon_s: float) -> FleetResult:
+        """The load on the static fleet at the default clock."""
+        return replay(
+            self.trace,
+            self.models,
+            self.settings,
+            replicas=self.replicas,
+            clock_mhz=self.models.gpu.default_clock_mhz,
+            objectives=self.objectives,
+            horizon_s=horizon_s,
+        )
+
+    def baseline_energy_j(self, static: FleetResult, duration_s: float) -> float:
+        """Energy of the whole inventory with the static fleet: GPUs that no pod requests idle."""
+        released = self.gpus - self.replicas * self.models.tensor_parallel
+        return static.energy_j + released * self.models.power.released_w * duration_s
+
+
+def load_scenario(
+    trace_file: Path | None,
+    *,
+    duration_s: float,
+    rate_scale: float | None,
+    scale_mode: ScaleMode,
+    start_offset_s: float,
+    seed: int,
+) -> Scenario:
+    """Read the load and size the static fleet. Raises InvalidInputError."""
+    recorded = None if trace_file is None else read_trace(trace_file)
+    examples = files("dynawatt") / "examples"
+    manifests = list(yaml.safe_load_all((examples / "vllm.yaml").read_text(encoding="utf-8")))
+    llmservice = yaml.safe_load((examples / "llmservice.yaml").read_text(encoding="utf-8"))
+    deployment = next(manifest for manifest in manifests if manifest["kind"] == "Deployment")
+    vllm = vllm_settings(find_vllm_container(deployment["spec"]["template"]["spec"]))
+    models = replica_models(vllm.model, GPU, vllm.tensor_parallel_size)
+    settings = EngineSettings(
+        max_num_batched_tokens=vllm.max_num_batched_tokens or DEFAULT_MAX_NUM_BATCHED_TOKENS,
+        max_num_seqs=vllm.max_num_seqs or DEFAULT_MAX_NUM_SEQS,
+        kv_capacity_tokens=models.kv_capacity_tokens,
+    )
+    spec = LLMServiceSpec.parse(llmservice["spec"])
+    objectives = LatencyObjectives(
+        ttft=tuple((entry.max_input_tokens, entry.milliseconds / 1000) for entry in spec.slo.time_to_first_token),
+        tbt_s=spec.slo.tbt_objective_s,
+    )
+    attainment = spec.slo.attainment_target
+
+    shape = recorded or rising_and_falling(duration_s=duration_s, trough_rps=5.0, peak_rps=20.0, seed=seed)
+    capacity_rps = _capacity_rps(models, settings, shape, objectives, attainment)
+    # Half a replica under the boundary: fleets of whole replicas have so much to spare at their peak on average.
+    wanted_peak_rps = (_REPLICAS - 0.5) * capacity_rps
+    if recorded is None:
+        peak_rps = wanted_peak_rps * (rate_scale or 1.0)
+        trace = rising_and_falling(duration_s=duration_s, trough_rps=_TROUGH * peak_rps, peak_rps=peak_rps, seed=seed)
+        source = f"synthetic load, {_TROUGH * peak_rps:.0f} to {peak_rps:.0f} req/s"
+    else:
+        trace = _scaled(
+            recorded,
+            wanted_peak_rps=wanted_peak_rps,
+            rate_scale=rate_scale,
+            scale_mode=scale_mode,
+            start_offset_s=start_offset_s,
+            duration_s=duration_s,
+            seed=seed,
+        )
+        source = f"{trace_file}, {trace.mean_rps:.1f} req/s on average"
+    scenario = Scenario(
+        trace=trace,
+        source=source,
+        manifests=manifests,
+        llmservice=llmservice,
+        model=vllm.served_model_name,
+        models=models,
+        settings=settings,
+        objectives=objectives,
+        attainment=attainment,
+        replicas=_static_replicas(
+            trace,
+            models=models,
+            settings=settings,
+            objectives=objectives,
+            attainment=attainment,
+            capacity_rps=capacity_rps,
+        ),
+        capacity_rps=capacity_rps,
+    )
+    deployment["spec"]["replicas"] = scenario.replicas
+    llmservice["spec"]["replicas"] = {"min": 1, "max": scenario.nodes}
+    return scenario
+
+
+def _capacity_rps(
+    models: ReplicaModels, settings: EngineSettings, trace: Trace, objectives: LatencyObjectives, attainment: float
+) -> float:
+    clock_mhz = models.gpu.default_clock_mhz
+    mix = LengthMix(trace.input_tokens, trace.output_tokens)
+    surface = build_surface(models, settings, mix, objectives, [clock_mhz], fleet_sizes=[1], requests=2000)
+    capacity_rps = surface.capacity_rps(clock_mhz, attainment)
+    if capacity_rps <= 0:
+        raise InvalidInputError(
+            "the trace's requests cannot meet the SLO of examples/llmservice.yaml even alone on a replica: "
+            "use a trace with shorter inputs"
+        )
+    return capacity_rps
+
+
+def _scaled(
+    recorded: Trace,
+    *,
+    wanted_peak_rps: float,
+    rate_scale: float | None,
+    scale_mode: ScaleMode,
+    start_offset_s: float,
+    duration_s: float,
+    seed: int,
+) -> Trace:
+    scale = rate_scale
+    if scale is None:
+        scale = wanted_peak_rps / recorded.excerpt(start_s=start_offset_s, duration_s=duration_s).peak_rps(
+            _PEAK_WINDOW_S
+        )
+    return recorded.excerpt(rate_scale=scale, mode=scale_mode, start_s=start_offset_s, duration_s=duration_s, seed=seed)
+
+
+def _static_replicas(
+    trace: Trace,
+    *,
+    models: ReplicaModels,
+    settings: EngineSettings,
+    objectives: LatencyObjectives,
+    attainment: float,
+    capacity_rps: float,
+) -> int:
+    replicas = max(1, math.ceil(trace.peak_rps(_PEAK_WINDOW_S) / capacity_rps))
+    while replicas <= _MAX_NODES:
+        clock_mhz = models.gpu.default_clock_mhz
+        result = replay(trace, models, settings, replicas=replicas, clock_mhz=clock_mhz, objectives=objectives)
+        if min(result.ttft_attainment, result.tbt_attainment) >= attainment:
+            return replicas
+        replicas += 1
+    raise InvalidInputError(
+        f"the load needs more than {_MAX_NODES} nodes of {GPUS_PER_NODE} GPUs: choose a lower --rate-scale"
+    )

@@ -1,0 +1,68 @@
+"""Follows the service while the demo runs: its status, its GPUs' energy, every decision and change."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from kubernetes.client import ApiClient
+
+from dynawatt.adapters.kubernetes.client import API_ERRORS, request_json, resource_path
+from dynawatt.api.group import API_VERSION, LLMSERVICE_PLURAL
+from dynawatt.api.llmservice_status import Change, Decision, LLMServiceStatus
+
+
+@dataclass(slots=True)
+class ServiceWatch:
+    """Polls; what it saw last is free to read."""
+
+    api: ApiClient
+    nodesim_url: str
+    namespace: str
+    name: str
+    status: LLMServiceStatus = field(default_factory=LLMServiceStatus)
+    decisions: list[Decision] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    readings: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=15))
+    """(time, energy of all GPUs), in s and J."""
+
+    @property
+    def power_w(self) -> float:
+        """Mean power of all GPUs over the last readings."""
+        if len(self.readings) < 2:
+            return 0.0
+        (first_s, first_j), (last_s, last_j) = self.readings[0], self.readings[-1]
+        return (last_j - first_j) / (last_s - first_s) if last_s > first_s else 0.0
+
+    async def energy(self) -> tuple[float, float]:
+        """(unix time in s, energy of all GPUs in J) now. Raises httpx.HTTPError."""
+        return await asyncio.to_thread(self._read_energy)
+
+    async def follow(self, interval_s: float = 1.0) -> None:
+        """Poll until cancelled; a failed poll is skipped."""
+        while True:
+            try:
+                self.readings.append(await self.energy())
+                self._take(await asyncio.to_thread(self.read_status))
+            except (httpx.HTTPError, *API_ERRORS):
+                pass
+            await asyncio.sleep(interval_s)
+
+    def read_status(self) -> LLMServiceStatus | None:
+        """Status of the LLMService now. Raises API_ERRORS."""
+        path = resource_path(API_VERSION, LLMSERVICE_PLURAL, namespace=self.namespace, name=self.name)
+        body: dict[str, Any] = request_json(self.api, "GET", path)
+        return LLMServiceStatus.model_validate(body.get("status") or {})
+
+    def _take(self, status: LLMServiceStatus | None) -> None:
+        if status is None:
+            return
+        self.status = status
+        if status.last_decision is not None and status.last_decision not in self.decisions:
+            self.decisions.append(status.last_decision)
+        self.changes.extend(change for change in reversed(status.last_changes) if change not in self.changes)
+
+    def _read_energy(self) -> tuple[float, float]:
+        answer = httpx.get(f"{self.nodesim_url}/energy", timeout=10.0).raise_for_status().json()
+        return float(answer["timeS"]), float(answer["energyJ"])
