@@ -34,14 +34,27 @@ def test_capacity(row, fraction, expected_rps):
 
 
 @pytest.mark.parametrize(
-    ("rate_rps", "power_w", "ttft"), [(0, 100, 1.0), (5, 150, 0.95), (10, 200, 0.9), (15, 250, 0.7), (99, 300, 0.5)]
+    ("rate_rps", "power_w", "ttft"), [(0, 100, 1.0), (5, 150, 0.95), (10, 200, 0.9), (15, 250, 0.7), (20, 300, 0.5)]
 )
-def test_between_points_everything_is_linear_and_beyond_the_last_one_holds(rate_rps, power_w, ttft):
+def test_between_points_everything_is_linear(rate_rps, power_w, ttft):
     found = surface(point(0, power_w=100), point(10, 0.9, power_w=200), point(20, 0.5, power_w=300)).at(1980, rate_rps)
     assert (found.power_w, found.ttft_attainment) == pytest.approx((power_w, ttft))
     assert (found.rate_rps, found.ttft_p99_s, found.tbt_p99_s) == pytest.approx(
-        (min(rate_rps, 20), min(rate_rps, 20) / 10, min(rate_rps, 20) / 100)
+        (rate_rps, rate_rps / 10, rate_rps / 100)
     )
+
+
+def test_beyond_the_grid_no_more_requests_are_served_in_time():
+    found = surface(point(0), point(20, 0.8, 1.0, power_w=300)).at(1980, 80)
+    assert (found.ttft_attainment, found.tbt_attainment, found.power_w) == pytest.approx((0.2, 0.25, 300))
+
+
+@pytest.mark.parametrize(("replicas", "power_w"), [(1, 1), (2, 2), (3, 3), (4, 4), (40, 4)])
+def test_replicas_that_share_a_load_have_points_of_their_own(replicas, power_w):
+    row = {size: (point(0, power_w=size), point(size, power_w=size)) for size in (1, 2, 4)}
+    grid = Surface(2, 70.0, 110.0, {1980: row[1]}, {4: {1980: row[4]}, 2: {1980: row[2]}})
+    assert grid.at(1980, 0.5, replicas).power_w == pytest.approx(power_w)
+    assert grid.capacity_rps(1980, 0.99, replicas) == pytest.approx(power_w)
 
 
 fractions = st.floats(0, 1)

@@ -72,6 +72,14 @@ def test_a_preemption_is_a_long_gap_and_no_second_first_token():
     assert gaps(result) == {1.375: 1, 1.125: 3, 4.75: 1}
 
 
+def test_a_prompt_preempted_before_its_first_token_still_has_a_first_token():
+    result = run(trace((0, 2, 40), (0.5, 50, 2)), kv=60, budget=2)
+    # The first one decodes 39 more tokens; the second one's prompt does not fit beside the last of them.
+    assert result.gap_counts.sum() == 39 + 1
+    assert np.isfinite(result.ttft_s).all()
+    assert result.ttft_s[1] > 39 * 1.125
+
+
 def test_no_request_no_energy_but_idle():
     result = run(trace(), horizon_s=3.0)
     assert (result.energy_j, result.ttft_attainment, result.tbt_attainment) == (300.0, 1.0, 1.0)

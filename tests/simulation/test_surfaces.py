@@ -13,9 +13,9 @@ CLOCKS = (450, 900, 1980)
 MIX = LengthMix(np.array([100, 300, 800, 1500]), np.array([20, 60, 30, 90]))
 
 
-def build(ttft_s, tbt_s):
+def build(ttft_s, tbt_s, mix=MIX, clocks=CLOCKS):
     limits = EngineSettings(2048, 64, MODELS.kv_capacity_tokens)
-    return build_surface(MODELS, limits, MIX, objectives(ttft_s, tbt_s), CLOCKS, requests=100)
+    return build_surface(MODELS, limits, mix, objectives(ttft_s, tbt_s), clocks, fleet_sizes=(1, 4), requests=100)
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,16 @@ def test_capacity_falls_with_the_clock_and_rises_with_looser_objectives(tight, l
     assert 0 < tight.capacity_rps(1980, 0.99) < loose.capacity_rps(1980, 0.99)
 
 
+def test_sharing_the_load_raises_what_each_replica_carries(tight):
+    for clock in CLOCKS[1:]:
+        assert tight.capacity_rps(clock, 0.99, 4) > tight.capacity_rps(clock, 0.99, 1)
+
+
+def test_the_shortest_requests_have_a_surface_too():
+    shortest = LengthMix(np.array([1]), np.array([1]))
+    assert build(1.0, 1.0, shortest, (1980,)).capacity_rps(1980, 0.99) > 1000
+
+
 def test_rows_begin_idle_and_get_worse_with_the_load(tight):
     for clock, row in tight.points.items():
         assert row[0].rate_rps == 0
@@ -48,8 +58,9 @@ def test_rows_begin_idle_and_get_worse_with_the_load(tight):
         assert rates == sorted(set(rates))
         powers = [point.power_w for point in row]
         assert powers == sorted(powers)
-        assert row[1].ttft_p99_s < row[-1].ttft_p99_s
-        assert row[1].tbt_p99_s <= row[-1].tbt_p99_s
+    top = tight.points[1980]
+    assert top[1].ttft_p99_s < top[-1].ttft_p99_s
+    assert top[1].tbt_p99_s <= top[-1].tbt_p99_s
 
 
 def test_a_hopeless_load_ends_its_row(tight):

@@ -70,10 +70,11 @@ async def observe(
     rate_rps = _number(first_tokens, "rate of vllm:time_to_first_token_seconds_count") + _number(
         growth, "growth of vllm:num_requests_waiting"
     )
+    input_lengths = _histogram(inputs)
     return LoadObservation(
         rate_rps=rate_rps,
-        finished_requests=_histogram(inputs)[-1][1] if inputs else 0.0,
-        mix=_mix(_histogram(inputs), _histogram(outputs), input_sum, output_sum),
+        finished_requests=input_lengths[-1][1] if input_lengths else 0.0,
+        mix=_mix(input_lengths, _histogram(outputs), input_sum, output_sum),
         ttft=_histogram(ttft),
         tbt=_histogram(tbt),
     )

@@ -6,7 +6,7 @@ is that it learns about a daily ramp only once it has begun.
 
 from collections import deque
 from dataclasses import dataclass, field
-from math import sqrt
+from math import inf, sqrt
 
 
 @dataclass(slots=True)
@@ -16,16 +16,17 @@ class RecentPeakForecast:
     window_s: float = 120.0
     """How long a peak is remembered."""
     trend_window_s: float = 30.0
+    """Over how long the trend is taken."""
     sigmas: float = 0.5
     """Poisson standard deviations kept above the observed rate."""
     _samples: deque[tuple[float, float]] = field(default_factory=deque)
 
     def observe(self, now_s: float, rate_rps: float) -> None:
-        """Add the rate seen now. NaN and negative rates are refused with ValueError."""
-        if not rate_rps >= 0:
+        """Add the rate seen now. NaN, infinite and negative rates are refused with ValueError."""
+        if not 0 <= rate_rps < inf:
             raise ValueError(f"rate_rps is {rate_rps}: must be a number >= 0")
         self._samples.append((now_s, rate_rps))
-        while self._samples and self._samples[0][0] < now_s - self.window_s:
+        while self._samples[0][0] < now_s - max(self.window_s, self.trend_window_s):
             self._samples.popleft()
 
     def demand_rps(self, lead_s: float, rate_window_s: float, memory_s: float | None = None) -> float | None:
@@ -39,12 +40,16 @@ class RecentPeakForecast:
         oldest_s = self._samples[-1][0] - (self.window_s if memory_s is None else memory_s)
         peak_rps = max(rate for time_s, rate in self._samples if time_s >= oldest_s)
         # A rate over a window describes its middle, so the trend has that half window to make up as well.
-        ahead_rps = self._samples[-1][1] + max(0.0, self._slope()) * (lead_s + rate_window_s / 2)
+        ahead_rps = self._samples[-1][1] + max(0.0, self._rise(rate_window_s)) * (lead_s + rate_window_s / 2)
         expected_rps = max(peak_rps, ahead_rps)
         return expected_rps + self.sigmas * sqrt(expected_rps / rate_window_s)
 
-    def _slope(self) -> float:
-        """Least-squares slope of the recent samples, in requests per second per second."""
+    def _rise(self, rate_window_s: float) -> float:
+        """Slope of the recent samples less its Poisson standard error, in requests per second per second.
+
+        Least squares over a span T of arrivals at rate r leaves a variance of 12 r / T^3: a rise smaller than its
+        square root is noise, and following it would start replicas for nothing.
+        """
         newest_s = self._samples[-1][0]
         recent = [(t, rate) for t, rate in self._samples if t >= newest_s - self.trend_window_s]
         if len(recent) < 3:
@@ -54,4 +59,6 @@ class RecentPeakForecast:
         spread = sum((t - mean_t) ** 2 for t, _ in recent)
         if spread <= 0:
             return 0.0
-        return sum((t - mean_t) * (rate - mean_rate) for t, rate in recent) / spread
+        slope = sum((t - mean_t) * (rate - mean_rate) for t, rate in recent) / spread
+        span_s = newest_s - recent[0][0] + rate_window_s
+        return slope - sqrt(12 * mean_rate / span_s**3)

@@ -7,9 +7,11 @@ the engine's own work per iteration and per sequence come on top.
 
 The coefficients are fitted by hand to the ML.ENERGY v3 measurements (vLLM,
 H100, default clock; Llama-3.1-70B at TP4, 8B at TP1, batch 8 to 256: inter-token
-latency within 10 %, watts within 10 % for 70B and 20 % for 8B). Nobody has published watts over the clock of
-an H100 under LLM load, so the clock axis is physics: switching power goes with
-V^2 f. It agrees with 47-90 W less in decode from 1980 to 780 MHz on H200 (arXiv 2605.11999).
+latency within 10 %, watts within 10 % for 70B and 20 % for 8B). Nobody has
+published watts over the clock of an H100 under LLM load, so the clock axis is
+physics (switching power goes with V^2 f), with the part that follows the clock
+chosen so that small decode batches save what is published for H200 from 1980 to
+780 MHz: 47 to 90 W (arXiv 2605.11999).
 """
 
 import math
@@ -30,7 +32,9 @@ _SEQUENCE_OVERHEAD_S: Final = 30e-6
 _ALL_REDUCE_LATENCY_S: Final = 13e-6
 _ALL_REDUCES_PER_LAYER: Final = 2
 
-_ACTIVE_W: Final = 110.0  # SMs that run kernels, beyond idle, at the default clock
+# SMs that run kernels draw this beyond idle: a part whatever the clock, and a part at the default clock.
+_ACTIVE_STATIC_W: Final = 65.0
+_ACTIVE_CLOCKED_W: Final = 45.0
 _J_PER_BYTE: Final = 100e-12
 _J_PER_FLOP: Final = 1.2e-12  # at the default clock's voltage
 
@@ -80,7 +84,7 @@ class RooflineModel:
         moved_w = _J_PER_BYTE * self._bytes(batch) / step_s
         voltage = self.gpu.relative_voltage(clock_mhz)
         computed_w = _J_PER_FLOP * voltage**2 * self._flops(batch) / step_s
-        active_w = _ACTIVE_W * self.gpu.relative_switching(clock_mhz)
+        active_w = _ACTIVE_STATIC_W + _ACTIVE_CLOCKED_W * self.gpu.relative_switching(clock_mhz)
         return min(self.gpu.tdp_w, self.loaded_idle_w(clock_mhz) + active_w + moved_w + computed_w)
 
     def loaded_idle_w(self, clock_mhz: float) -> float:

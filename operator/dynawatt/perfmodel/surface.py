@@ -7,7 +7,7 @@ the load, so the line stays below the curve and promises no more than is so.
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,8 @@ class SurfacePoint:
         """The lower of both attainments."""
         return min(self.ttft_attainment, self.tbt_attainment)
 
-    def towards(self, other: "SurfacePoint", rate_rps: float) -> "SurfacePoint":
-        """Linear interpolation between two loads."""
-        share = (rate_rps - self.rate_rps) / (other.rate_rps - self.rate_rps)
+    def mixed(self, other: "SurfacePoint", share: float) -> "SurfacePoint":
+        """The point at a share of the way to another one."""
         here, there = astuple(self), astuple(other)
         return SurfacePoint(*(a + share * (b - a) for a, b in zip(here, there, strict=True)))
 
@@ -60,26 +59,58 @@ class Surface:
 
     def capacity_rps(self, clock_mhz: int, fraction: float, replicas: int = 1) -> float:
         """Highest load of one of ``replicas`` at which, and below which, both attainments reach ``fraction``."""
-        lower: SurfacePoint | None = None
-        for upper in self._row(clock_mhz, replicas):
-            if not upper.attains(fraction):
-                if lower is None:
-                    return 0.0
-                share = (lower.attainment - fraction) / (lower.attainment - upper.attainment)
-                return lower.rate_rps + share * (upper.rate_rps - lower.rate_rps)
-            lower = upper
-        return lower.rate_rps if lower else 0.0
+        return sum(
+            weight * _capacity_rps(points[clock_mhz], fraction) for points, weight in self._neighbours(replicas)
+        )
 
     def at(self, clock_mhz: int, rate_rps: float, replicas: int = 1) -> SurfacePoint:
-        """Expected state of one of ``replicas`` at its load; beyond the grid the last point holds."""
-        row = self._row(clock_mhz, replicas)
-        index = bisect_left(row, rate_rps, key=lambda point: point.rate_rps)
-        if index >= len(row):
-            return row[-1]
-        upper = row[index]
-        return upper if index == 0 else row[index - 1].towards(upper, rate_rps)
+        """Expected state of one of ``replicas`` at its load.
 
-    def _row(self, clock_mhz: int, replicas: int) -> Sequence[SurfacePoint]:
-        """Points for the largest simulated number of replicas that is not above the wanted one."""
-        sizes = [size for size in self.shared_points if size <= replicas]
-        return (self.shared_points[max(sizes)] if sizes else self.points)[clock_mhz]
+        Beyond the grid the last point holds, but only for as many requests as it serves: the others come too late.
+        """
+        (points, _), *others = self._neighbours(replicas)
+        found = _at(points[clock_mhz], rate_rps)
+        for points, weight in others:
+            found = found.mixed(_at(points[clock_mhz], rate_rps), weight)
+        return found
+
+    def _neighbours(self, replicas: int) -> list[tuple[Mapping[int, Sequence[SurfacePoint]], float]]:
+        """The simulated fleets next below and above a size, with their weights; the largest stands for all above.
+
+        What a fleet gains by one more replica falls with its size, so the line between two sizes promises no more
+        than is so.
+        """
+        fleets = {1: self.points, **self.shared_points}
+        below = max(size for size in fleets if size <= max(1, replicas))
+        above = min((size for size in fleets if size >= replicas), default=below)
+        if above == below:
+            return [(fleets[below], 1.0)]
+        share = (replicas - below) / (above - below)
+        return [(fleets[below], 1 - share), (fleets[above], share)]
+
+
+def _capacity_rps(row: Sequence[SurfacePoint], fraction: float) -> float:
+    lower: SurfacePoint | None = None
+    for upper in row:
+        if not upper.attains(fraction):
+            if lower is None:
+                return 0.0
+            share = (lower.attainment - fraction) / (lower.attainment - upper.attainment)
+            return lower.rate_rps + share * (upper.rate_rps - lower.rate_rps)
+        lower = upper
+    return lower.rate_rps if lower else 0.0
+
+
+def _at(row: Sequence[SurfacePoint], rate_rps: float) -> SurfacePoint:
+    index = bisect_left(row, rate_rps, key=lambda point: point.rate_rps)
+    if index >= len(row):
+        last = row[-1]
+        served = last.rate_rps / rate_rps
+        return replace(
+            last, ttft_attainment=last.ttft_attainment * served, tbt_attainment=last.tbt_attainment * served
+        )
+    upper = row[index]
+    if index == 0:
+        return upper
+    lower = row[index - 1]
+    return lower.mixed(upper, (rate_rps - lower.rate_rps) / (upper.rate_rps - lower.rate_rps))

@@ -65,14 +65,17 @@ class FleetPlanner:
     def _point(self, state: ServiceState, replicas: int, clock_mhz: int) -> OperatingPoint:
         rate_rps = state.demand_rps / replicas
         point = state.surface.at(clock_mhz, rate_rps, replicas)
-        wanted = state.attainment + self.spare_budget * (1 - state.attainment)
         return OperatingPoint(
             replicas=replicas,
             clock_mhz=clock_mhz,
             power_w=replicas * point.power_w,
             attainment=point.attainment,
-            feasible=rate_rps <= state.surface.capacity_rps(clock_mhz, wanted, replicas),
+            feasible=rate_rps <= state.surface.capacity_rps(clock_mhz, self._wanted(state), replicas),
         )
+
+    def _wanted(self, state: ServiceState) -> float:
+        """Attainment to plan for."""
+        return state.attainment + self.spare_budget * (1 - state.attainment)
 
     def _cost_w(self, state: ServiceState, point: OperatingPoint) -> float:
         """Watts beyond an idle inventory, with the energy of starting replicas spread over the horizon."""
@@ -118,7 +121,7 @@ class FleetPlanner:
 
     def _why_not(self, state: ServiceState, chosen: OperatingPoint, point: OperatingPoint) -> str:
         if not point.feasible:
-            return f"would reach {point.attainment:.1%} of requests within the SLO, {state.attainment:.0%} wanted"
+            return f"would reach {point.attainment:.1%} of requests within the SLO, {self._wanted(state):.1%} planned"
         more_w = self._cost_w(state, point) - self._cost_w(state, chosen)
         if more_w < 0:
             return f"{-more_w:.0f} W less, not worth the change"

@@ -52,12 +52,12 @@ def build_surface(
     top_rps = _saturation_rps(models, settings, mix, max(clocks_mhz))
 
     def row(size: int, clock_mhz: int) -> list[SurfacePoint]:
-        unit = _unit_trace(mix, round(requests * (1 + log2(size) / 2)), seed)
+        arriving = round(requests * (1 + log2(size) / 2))
         idle_w = models.tensor_parallel * models.power.loaded_idle_w(clock_mhz)
         points = [SurfacePoint(0.0, 1.0, 1.0, 0.0, 0.0, idle_w)]
         for load in _LOADS:
             rate_rps = load * top_rps
-            arrivals = unit.compress(rate_rps * size)
+            arrivals = _poisson_trace(mix, arriving, rate_rps * size, seed)
             result = replay(arrivals, models, settings, replicas=size, clock_mhz=clock_mhz, objectives=objectives)
             points.append(_point(rate_rps, result, size))
             if not points[-1].attains(_HOPELESS):
@@ -74,12 +74,12 @@ def build_surface(
     )
 
 
-def _unit_trace(mix: LengthMix, requests: int, seed: int) -> Trace:
-    """Poisson arrivals at one request per second with lengths drawn from the mix."""
+def _poisson_trace(mix: LengthMix, requests: int, rate_rps: float, seed: int) -> Trace:
+    """Poisson arrivals with lengths drawn from the mix; at another rate the same ones, stretched in time."""
     rng = np.random.default_rng(seed)
     pick = rng.integers(len(mix.input_tokens), size=requests)
     return Trace(
-        arrival_s=np.cumsum(rng.exponential(1.0, size=requests)),
+        arrival_s=np.cumsum(rng.exponential(1.0, size=requests)) / rate_rps,
         input_tokens=mix.input_tokens[pick],
         output_tokens=mix.output_tokens[pick],
     )
@@ -87,7 +87,7 @@ def _unit_trace(mix: LengthMix, requests: int, seed: int) -> Trace:
 
 def _saturation_rps(models: ReplicaModels, settings: EngineSettings, mix: LengthMix, clock_mhz: int) -> float:
     """Throughput of a replica that never runs dry: the upper end of the load axis."""
-    burst = _unit_trace(mix, 400, seed=2).compress(1000.0)
+    burst = _poisson_trace(mix, 400, rate_rps=1e6, seed=2)
     objectives = LatencyObjectives(ttft=((None, 1.0),), tbt_s=1.0)
     result = replay(burst, models, settings, replicas=1, clock_mhz=clock_mhz, objectives=objectives)
     return len(burst.arrival_s) / result.end_s

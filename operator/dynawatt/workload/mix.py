@@ -82,5 +82,10 @@ def _quantiles(histogram: Histogram, fractions: NDArray[np.float64]) -> NDArray[
 
 
 def _with_mean(lengths: NDArray[np.float64], mean: float) -> NDArray[np.int64]:
-    scaled = lengths * (mean / lengths.mean()) if mean > 0 else lengths
-    return np.maximum(1, np.rint(scaled)).astype(np.int64)
+    """Whole lengths of 1 and more; what is above 1 is scaled to the mean, if one is known."""
+    if not mean > 0:
+        return np.maximum(1, np.rint(lengths)).astype(np.int64)
+    above_one = lengths - 0.5  # buckets begin at 0.5, so this is positive
+    above_one *= max(0.0, mean - 1.0) / above_one.mean()
+    # Rounding the running sum hands each remainder on to the next length, so the mean stays.
+    return 1 + np.diff(np.rint(np.cumsum(above_one)), prepend=0.0).astype(np.int64)

@@ -54,7 +54,7 @@ def api_client(kubeconfig: Path | None) -> ApiClient:
             config.load_kube_config(  # type: ignore[no-untyped-call]
                 config_file=str(kubeconfig), client_configuration=settings
             )
-        except (config.ConfigException, OSError, yaml.YAMLError) as error:
+        except (config.ConfigException, OSError, yaml.YAMLError, TypeError, AttributeError) as error:
             reason = (isinstance(error, OSError) and error.strerror) or str(error).splitlines()[0]
             raise InvalidInputError(
                 f"--kubeconfig {kubeconfig}: {reason}; give a readable kubeconfig with a current context"

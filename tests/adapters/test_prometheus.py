@@ -1,0 +1,92 @@
+import math
+from urllib.parse import parse_qs
+
+import httpx
+import pytest
+
+from dynawatt.adapters.prometheus import Prometheus
+from dynawatt.ports import MetricsUnavailable, Sample
+
+QUERY = 'sum(rate(vllm:x{pod=~"a+b&c"}[1m]))'
+
+
+def prometheus(answer, url="http://prometheus.test:9090"):
+    return Prometheus(url, transport=httpx.MockTransport(answer))
+
+
+def vector(*series):
+    result = [{"metric": labels, "value": [1700000000.5, value]} for labels, value in series]
+    return {"status": "success", "data": {"resultType": "vector", "result": result}}
+
+
+def always(status, **content):
+    return lambda request: httpx.Response(status, **content)
+
+
+async def test_an_instant_vector_becomes_samples():
+    found = await prometheus(always(200, json=vector(({"pod": "a"}, "1.5"), ({}, "+Inf")))).query(QUERY)
+    assert found == [Sample({"pod": "a"}, 1.5), Sample({}, math.inf)]
+
+
+async def test_nan_is_passed_on():
+    (found,) = await prometheus(always(200, json=vector(({}, "NaN")))).query(QUERY)
+    assert math.isnan(found.value)
+
+
+async def test_no_series_is_an_empty_list():
+    assert await prometheus(always(200, json=vector())).query(QUERY) == []
+
+
+@pytest.mark.parametrize(
+    "url", ["http://prometheus.test:9090/behind", "http://prometheus.test:9090/behind/", "http://prometheus.test:9090"]
+)
+async def test_the_query_goes_as_a_form_under_the_given_path(url):
+    seen = []
+
+    def answer(request):
+        seen.append((request.method, request.url.path, parse_qs(request.content.decode())))
+        return httpx.Response(200, json=vector())
+
+    await prometheus(answer, url).query(QUERY)
+    assert seen == [("POST", ("/behind" if "behind" in url else "") + "/api/v1/query", {"query": [QUERY]})]
+
+
+def refuse(request):
+    raise httpx.ConnectError("connection refused", request=request)
+
+
+def stall(request):
+    raise httpx.ReadTimeout("too slow", request=request)
+
+
+RANGE = {"status": "success", "data": {"result": [{"metric": {}, "values": [[1, "2"]]}]}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "parts"),
+    [
+        (refuse, ["http://prometheus.test:9090", "did not answer", "connection refused"]),
+        (stall, ["http://prometheus.test:9090", "did not answer", "ReadTimeout"]),
+        (always(502, text="<html>bad gateway"), ["HTTP 502 without JSON", "is it a Prometheus?"]),
+        (always(200, content=b"\xff\xfe\x00"), ["HTTP 200 without JSON"]),
+        (always(400, json={"status": "error", "error": "parse error"}), ["query failed: parse error", QUERY]),
+        (always(503, json={"status": "error"}), ["query failed: unexpected answer", QUERY]),
+        (always(200, json=["success"]), ["query failed: unexpected answer", QUERY]),
+        (always(200, json=RANGE), ["no instant vector", QUERY]),
+        (always(200, json={"status": "success"}), ["no instant vector", QUERY]),
+        (always(200, json={"status": "success", "data": {"result": [1, "2"]}}), ["no instant vector", QUERY]),
+        (always(200, json=vector(({}, "much"))), ["no instant vector", QUERY]),
+    ],
+)
+async def test_failures_name_the_cause(answer, parts):
+    with pytest.raises(MetricsUnavailable) as caught:
+        await prometheus(answer).query(QUERY)
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+async def test_closing():
+    source = prometheus(always(200, json=vector()))
+    await source.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        await source.query(QUERY)

@@ -1,0 +1,199 @@
+import json
+import re
+from math import inf
+from urllib.parse import parse_qs
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynawatt.adapters.prometheus import Prometheus
+from dynawatt.adapters.vllm_metrics import fraction_within, observe
+from dynawatt.ports import MetricsUnavailable
+
+PODS = ("llama-6f7d9c8b5-abcde", "llama-6f7d9c8b5-fghij")
+QUERIES = {
+    "queue": "sum by (pod) (vllm:num_requests_waiting{",
+    "first tokens": "sum(rate(vllm:time_to_first_token_seconds_count{",
+    "growth": "clamp_min(sum(deriv(vllm:num_requests_waiting{",
+    "inputs": "sum by (le) (increase(vllm:request_prompt_tokens_bucket{",
+    "outputs": "sum by (le) (increase(vllm:request_generation_tokens_bucket{",
+    "input sum": "sum (increase(vllm:request_prompt_tokens_sum{",
+    "output sum": "sum (increase(vllm:request_generation_tokens_sum{",
+    "ttft": "sum by (le) (increase(vllm:time_to_first_token_seconds_bucket{",
+    "tbt": "sum by (le) (increase(vllm:inter_token_latency_seconds_bucket{",
+}
+
+
+def buckets(**counts):
+    return [({"le": bound}, str(count)) for bound, count in counts.items()]
+
+
+def healthy():
+    return {
+        "queue": [({"pod": pod}, "0") for pod in PODS],
+        "first tokens": [({}, "3.5")],
+        "growth": [({}, "0.5")],
+        "inputs": buckets(**{"+Inf": 40, "100": 0, "1000": 40}),
+        "outputs": buckets(**{"10": 0, "100": 20, "+Inf": 20}),
+        "input sum": [({}, "12000")],
+        "output sum": [({}, "1000")],
+        "ttft": buckets(**{"0.1": 30, "0.5": 40, "+Inf": 40}),
+        "tbt": buckets(**{"0.025": 900, "+Inf": 1000}),
+    }
+
+
+async def look(pods=PODS, asked=None, **changes):
+    answers = {**healthy(), **{name.replace("_", " "): series for name, series in changes.items()}}
+
+    def answer(request):
+        (promql,) = parse_qs(request.content.decode())["query"]
+        if asked is not None:
+            asked.append(promql)
+        (name,) = [name for name, start in QUERIES.items() if promql.startswith(start)]
+        if answers[name] is None:
+            return httpx.Response(422, json={"status": "error", "error": "too many samples"})
+        result = [{"metric": labels, "value": [0, value]} for labels, value in answers[name]]
+        return httpx.Response(200, content=json.dumps({"status": "success", "data": {"result": result}}))
+
+    source = Prometheus("http://prometheus.test", transport=httpx.MockTransport(answer))
+    return await observe(source, namespace="prod", deployment="llama", pods=pods, rate_window_s=60, mix_window_s=300)
+
+
+async def test_a_look_at_a_healthy_service():
+    asked = []
+    found = await look(asked=asked)
+    assert found.rate_rps == 4.0
+    assert found.ttft == [(0.1, 30.0), (0.5, 40.0), (inf, 40.0)]
+    assert found.tbt == [(0.025, 900.0), (inf, 1000.0)]
+    assert found.finished_requests == 40
+    assert (found.mix.mean_input_tokens, found.mix.mean_output_tokens) == pytest.approx((300, 50), abs=0.01)
+    assert len(asked) == len(QUERIES)
+    assert sum("[60s]" in promql for promql in asked) == 2
+    assert sum("[300s]" in promql for promql in asked) == 6
+
+
+@pytest.mark.parametrize(
+    ("pod", "ours"),
+    [
+        (PODS[0], True),
+        ("llama-70b-6f7d9c8b5-abcde", False),
+        ("my-llama-6f7d9c8b5-abcde", False),
+        ("llama-abcde", False),
+    ],
+)
+async def test_only_pods_of_the_deployment_are_asked_for(pod, ours):
+    asked = []
+    await look(asked=asked)
+    for promql in asked:
+        assert 'namespace="prod"' in promql
+        (pattern,) = re.findall(r'pod=~"([^"]*)"', promql)
+        assert bool(re.fullmatch(pattern, pod)) == ours
+
+
+async def test_pods_that_are_stopping_are_welcome():
+    assert (await look(pods=PODS[:1])).rate_rps == 4.0
+
+
+@pytest.mark.parametrize(
+    ("pods", "message"),
+    [
+        (["a", "b"], "missing for pod a, b: does Prometheus scrape"),
+        (["d", "c", "b", "a"], "missing for pod a, b, c and others: does Prometheus scrape"),
+    ],
+)
+async def test_a_pod_that_is_not_scraped_is_named(pods, message):
+    with pytest.raises(MetricsUnavailable, match=message):
+        await look(pods=[*PODS, *pods])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"queue": []}, "num_requests_waiting is missing for pod"),
+        ({"first_tokens": []}, "rate of vllm:time_to_first_token_seconds_count gave no series: must be one number"),
+        ({"first_tokens": [({}, "NaN")]}, "rate of vllm:time_to_first_token_seconds_count gave nan"),
+        ({"growth": []}, "growth of vllm:num_requests_waiting gave no series"),
+        ({"growth": [({}, "+Inf")]}, "growth of vllm:num_requests_waiting gave inf"),
+        ({"ttft": None}, r"query failed: too many samples: sum by \(le\) \(increase\(vllm:time_to_first_token"),
+    ],
+)
+async def test_numbers_that_cannot_be_trusted_are_refused(changes, message):
+    with pytest.raises(MetricsUnavailable, match=message):
+        await look(**changes)
+
+
+NOTHING_FINISHED = buckets(**{"100": 0, "+Inf": 0})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"inputs": []},
+        {"outputs": []},
+        {"inputs": NOTHING_FINISHED},
+        {"outputs": buckets(**{"+Inf": 0.4})},
+        {"inputs": buckets(**{"100": "NaN", "+Inf": "NaN"})},
+        {"input_sum": []},
+        {"output_sum": []},
+    ],
+)
+async def test_no_mix_before_a_request_has_finished(changes):
+    found = await look(**changes)
+    assert found.mix is None
+    assert found.rate_rps == 4.0
+
+
+@pytest.mark.parametrize("inputs", [[], NOTHING_FINISHED, buckets(**{"+Inf": "NaN"})])
+async def test_nobody_has_finished(inputs):
+    assert (await look(inputs=inputs)).finished_requests == 0
+
+
+async def test_a_mean_that_is_not_known_leaves_the_histogram_alone():
+    found = await look(input_sum=[({}, "NaN")])
+    assert 100 <= found.mix.input_tokens.min() <= found.mix.input_tokens.max() <= 1000
+
+
+ROWS = [(0.1, 10.0), (0.2, 30.0), (0.4, 40.0), (inf, 50.0)]
+
+
+@pytest.mark.parametrize(
+    ("bound_s", "expected"),
+    [
+        (0.0, 0.0),
+        (0.05, 0.1),
+        (0.1, 0.2),
+        (0.15, 0.4),
+        (0.2, 0.6),
+        (0.3, 0.7),
+        (0.4, 0.8),
+        (5.0, 0.8),  # nothing is known of those beyond the last bound: none counts
+        (inf, 0.8),
+    ],
+)
+def test_fraction_within(bound_s, expected):
+    assert fraction_within(ROWS, bound_s) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("empty", [[], [(0.1, 0.0), (inf, 0.0)]])
+def test_no_observation_no_fraction(empty):
+    assert fraction_within(empty, 0.1) is None
+
+
+def test_a_histogram_without_an_infinite_bucket():
+    assert fraction_within([(0.1, 5.0), (0.2, 10.0)], 3.0) == 1.0
+
+
+@given(
+    counts=st.lists(st.integers(0, 100), min_size=1, max_size=8),
+    bounds_s=st.lists(st.floats(0, 10), min_size=2, max_size=2).map(sorted),
+)
+def test_a_looser_bound_is_never_met_less(counts, bounds_s):
+    total, rows = 0, []
+    for step, count in enumerate(counts, start=1):
+        total += count
+        rows.append((step / 2 if step < len(counts) else inf, float(total)))
+    if total:
+        tight, loose = (fraction_within(rows, bound_s) for bound_s in bounds_s)
+        assert 0 <= tight <= loose + 1e-12 <= 1 + 1e-9
