@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from dynawatt.cli.demo.run import run_demo
-from dynawatt.cli.demo.scenario import load_scenario
-from dynawatt.workload.trace import ScaleMode
+from dynawatt.cli.demo.scenario import TraceFit, load_scenario
 
 
 def register(app: typer.Typer) -> None:
@@ -26,10 +25,13 @@ def demo(
         float | None,
         typer.Option(min=0.01, max=1000, help="Scale of the trace's rate; default: the static fleet needs 4 replicas."),
     ] = None,
-    scale_mode: Annotated[
-        ScaleMode,
-        typer.Option(help="Scale by superposing shifted copies, or by compressing time, which keeps the burstiness."),
-    ] = ScaleMode.SUPERPOSE,
+    fit: Annotated[
+        TraceFit,
+        typer.Option(
+            help="timelapse: the whole trace in fast motion, thinned. superpose: its first minutes, with time-shifted "
+            "copies on top. compress: more of it in less time, which keeps the burstiness."
+        ),
+    ] = TraceFit.TIMELAPSE,
     start_offset_s: Annotated[float, typer.Option(min=0, help="Where in the trace to start.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the sandbox running at the end.")] = False,
@@ -42,7 +44,7 @@ def demo(
         trace,
         duration_s=duration_s,
         rate_scale=rate_scale,
-        scale_mode=scale_mode,
+        fit=fit,
         start_offset_s=start_offset_s,
         seed=seed,
     )

@@ -81,6 +81,7 @@ class DemoResult:
         table.add_row("TTFT within objective", f"{static.ttft_attainment:.2%}", _share(report.attainment.ttft))
         table.add_row("TBT within objective", f"{static.tbt_attainment:.2%}", _share(report.attainment.tbt))
         table.add_row("failed requests", "0", str(report.failed))
+        table.add_row("requests sent to a second replica", "0", str(report.retried))
         clocks = [change.to for change in self.watch.changes if change.knob is Knob.CLOCK]
         counts = [change.to for change in self.watch.changes if change.knob is Knob.REPLICAS]
         default_mhz = scenario.models.gpu.default_clock_mhz

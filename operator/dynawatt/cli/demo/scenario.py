@@ -6,7 +6,8 @@ one more for as long as replaying the load on it misses the SLO.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +40,17 @@ _PEAK_WINDOW_S: Final = 60.0
 _TROUGH: Final = 0.25
 """Lowest rate of the synthetic load as a share of its peak."""
 _MAX_NODES: Final = 16
+
+
+class TraceFit(StrEnum):
+    """How a trace of any length and rate becomes a few minutes of load."""
+
+    TIMELAPSE = "timelapse"
+    """The whole trace in fast motion, thinned at random to the wanted rate: keeps how the load rises and falls."""
+    SUPERPOSE = "superpose"
+    """The first minutes, with time-shifted copies of the trace on top: flattens it."""
+    COMPRESS = "compress"
+    """As much of the trace as gives the wanted rate when time is compressed: keeps its burstiness."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +105,7 @@ def load_scenario(
     *,
     duration_s: float,
     rate_scale: float | None,
-    scale_mode: ScaleMode,
+    fit: TraceFit,
     start_offset_s: float,
     seed: int,
 ) -> Scenario:
@@ -130,7 +142,7 @@ def load_scenario(
             recorded,
             wanted_peak_rps=wanted_peak_rps,
             rate_scale=rate_scale,
-            scale_mode=scale_mode,
+            fit=fit,
             start_offset_s=start_offset_s,
             duration_s=duration_s,
             seed=seed,
@@ -181,17 +193,27 @@ def _scaled(
     *,
     wanted_peak_rps: float,
     rate_scale: float | None,
-    scale_mode: ScaleMode,
+    fit: TraceFit,
     start_offset_s: float,
     duration_s: float,
     seed: int,
 ) -> Trace:
-    scale = rate_scale
-    if scale is None:
-        scale = wanted_peak_rps / recorded.excerpt(start_s=start_offset_s, duration_s=duration_s).peak_rps(
-            _PEAK_WINDOW_S
+    """The load made from a trace, with the wanted rate in its peak minute unless a scale is given."""
+    if fit is TraceFit.TIMELAPSE:
+        part = recorded.excerpt(start_s=start_offset_s)
+        part = replace(part, arrival_s=part.arrival_s * (duration_s / max(part.span_s, 1e-9)))
+        return part.superpose(rate_scale or wanted_peak_rps / part.peak_rps(_PEAK_WINDOW_S), seed)
+
+    def excerpt(scale: float) -> Trace:
+        return recorded.excerpt(
+            rate_scale=scale, mode=ScaleMode(fit), start_s=start_offset_s, duration_s=duration_s, seed=seed
         )
-    return recorded.excerpt(rate_scale=scale, mode=scale_mode, start_s=start_offset_s, duration_s=duration_s, seed=seed)
+
+    if rate_scale is not None:
+        return excerpt(rate_scale)
+    # Compressed, more of the trace falls into the peak minute than at first: hence twice.
+    scale = wanted_peak_rps / excerpt(1.0).peak_rps(_PEAK_WINDOW_S)
+    return excerpt(scale * wanted_peak_rps / excerpt(scale).peak_rps(_PEAK_WINDOW_S))
 
 
 def _static_replicas(
