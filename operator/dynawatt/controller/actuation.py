@@ -1,20 +1,22 @@
-"""Carries a plan out, and gives everything back: replicas through /scale, clocks through claims.
+"""Carries a plan out, and gives back: replicas through /scale, clocks through claims.
 
-What has to be given back is written into the status one tick before anything is
-changed, so that an operator that dies in between, or its successor, knows it.
+What has to be given back is on record in the status before anything is changed,
+so that an operator that dies in between, or its successor, knows it.
 """
 
 import asyncio
+from collections.abc import Collection, Iterable
 
+from dynawatt.adapters.kubernetes.client import KubernetesObject
 from dynawatt.adapters.kubernetes.cluster import Cluster
 from dynawatt.api.base import ClockRange
-from dynawatt.api.claims import ClockClaim
+from dynawatt.api.claims import ClockClaim, InvalidClaimError
 from dynawatt.api.conditions import ConditionType, Reason
 from dynawatt.api.group import CLAIM_ANNOTATION, FIELD_MANAGER
 from dynawatt.api.llmservice import Knob, LLMServiceSpec
 from dynawatt.api.llmservice_status import Adopted
 from dynawatt.controller.draft import StatusDraft
-from dynawatt.controller.target import Target
+from dynawatt.controller.target import Target, Workload
 from dynawatt.planning.plan import ServicePlan
 
 
@@ -27,40 +29,54 @@ class Actuator:
         self._lease = lease
 
     async def carry_out(
-        self, service: str, spec: LLMServiceSpec, target: Target, plan: ServicePlan, draft: StatusDraft
+        self,
+        service: str,
+        spec: LLMServiceSpec,
+        target: Target,
+        plan: ServicePlan,
+        draft: StatusDraft,
+        *,
+        may_scale: bool,
     ) -> None:
         """Move the service towards the plan: clocks first, because fewer replicas may need higher ones."""
         if Knob.CLOCK in spec.knobs:
             await self._claim_clocks(service, spec, target, plan, draft)
-        else:
-            await self.drop_claims(target)
-        if Knob.REPLICAS in spec.knobs:
+        if may_scale:
             await self._scale(target, plan, draft)
-        elif draft.status.adopted is not None:
-            await self.restore_replicas(target, draft, "the knob Replicas was taken away")
 
-    async def give_back(self, target: Target | None, draft: StatusDraft, why: str) -> None:
-        """Clocks to their defaults, replicas as they were found."""
-        if target is None:
+    async def withdraw(self, allowed: Collection[Knob], workload: Workload, draft: StatusDraft, why: str) -> None:
+        """Give back what is not allowed, or no longer."""
+        if Knob.CLOCK not in allowed:
+            await self._drop_claims(workload.pods)
+            if draft.status.shapes:
+                draft.status.shapes[0].clock = None
+        if Knob.REPLICAS not in allowed:
+            await self._restore_replicas(workload, draft, why)
+
+    async def give_back(self, service: str, namespace: str, workload: Workload | None, draft: StatusDraft) -> None:
+        """Everything, for a service that is deleted; done when nothing is adopted any longer."""
+        if workload is None:
             draft.status.adopted = None
-            return
-        await self.drop_claims(target)
-        await self.restore_replicas(target, draft, why)
+        else:
+            await self.withdraw((), workload, draft, "the LLMService was deleted")
+        # Pods that were taken out of the Deployment, by a change of labels or as orphans, keep their annotations.
+        pods = await asyncio.to_thread(self._cluster.pods, namespace, {})
+        await self._drop_claims(pod for pod in pods if _claimed_for(pod) == service)
 
-    async def drop_claims(self, target: Target) -> None:
-        """Remove the claims of all pods; the agents then reset their GPUs."""
-        for pod in target.pods:
-            if CLAIM_ANNOTATION in (pod["metadata"].get("annotations") or {}):
+    async def _drop_claims(self, pods: Iterable[KubernetesObject]) -> None:
+        """Remove the claims; the agents then reset the GPUs."""
+        for pod in pods:
+            if _claim(pod) is not None:
                 await asyncio.to_thread(self._cluster.annotate_pod, pod, {CLAIM_ANNOTATION: None})
 
-    async def restore_replicas(self, target: Target, draft: StatusDraft, why: str) -> None:
+    async def _restore_replicas(self, workload: Workload, draft: StatusDraft, why: str) -> None:
         """Back to the replicas found at the start, unless somebody else has set them since."""
         adopted = draft.status.adopted
         if adopted is None:
             return
-        current = target.replicas
-        if current != adopted.replicas and foreign_writer(target, adopted) is None:
-            if not await asyncio.to_thread(self._cluster.scale, target.deployment, adopted.replicas):
+        current = workload.replicas
+        if current != adopted.replicas and foreign_writer(workload, adopted) is None:
+            if not await asyncio.to_thread(self._cluster.scale, workload.deployment, adopted.replicas):
                 return  # changed under our hands: look again next time
             draft.changed(Knob.REPLICAS, str(current), str(adopted.replicas), why)
         draft.status.adopted = None
@@ -77,16 +93,13 @@ class Actuator:
         )
         text = claim.to_annotation()
         for pod in target.live_pods:
-            if (pod["metadata"].get("annotations") or {}).get(CLAIM_ANNOTATION) != text:
+            if _claim(pod) != text:
                 await asyncio.to_thread(self._cluster.annotate_pod, pod, {CLAIM_ANNOTATION: text})
-        before = draft.status.shapes[0].clock if draft.status.shapes else None
-        if before is None or before.max_megahertz != clock_mhz:
-            shown = "default" if before is None else str(before.max_megahertz)
-            draft.changed(Knob.CLOCK, shown, str(clock_mhz), plan.message)
-        if draft.status.shapes:
-            draft.status.shapes[0].clock = ClockRange(
-                min_megahertz=claim.min_megahertz, max_megahertz=claim.max_megahertz
-            )
+        shape = draft.status.shapes[0]
+        if shape.clock is None or shape.clock.max_megahertz != clock_mhz:
+            before = "default" if shape.clock is None else str(shape.clock.max_megahertz)
+            draft.changed(Knob.CLOCK, before, str(clock_mhz), plan.message)
+        shape.clock = ClockRange(min_megahertz=claim.min_megahertz, max_megahertz=claim.max_megahertz)
 
     async def _scale(self, target: Target, plan: ServicePlan, draft: StatusDraft) -> None:
         current, wanted = target.replicas, plan.chosen.replicas
@@ -94,6 +107,7 @@ class Actuator:
             return
         if draft.status.adopted is None:
             draft.status.adopted = Adopted(replicas=current)
+        if not draft.adopted_is_on_record:
             return
         if await asyncio.to_thread(self._cluster.scale, target.deployment, wanted):
             draft.status.adopted.commanded = wanted
@@ -101,10 +115,28 @@ class Actuator:
             draft.set(ConditionType.PROGRESSING, True, Reason.SCALING, f"from {current} to {wanted} replicas")
 
 
-def foreign_writer(target: Target, adopted: Adopted | None) -> str | None:
-    """The field manager that set the replicas after dynawatt did; None when nobody did."""
-    if adopted is None or adopted.commanded in (None, target.replicas):
+def expected_replicas(adopted: Adopted) -> int:
+    """What the Deployment asks for when nobody else writes."""
+    return adopted.replicas if adopted.commanded is None else adopted.commanded
+
+
+def foreign_writer(workload: Workload, adopted: Adopted | None) -> str | None:
+    """The field manager that set the replicas since dynawatt took them over; None when nobody did."""
+    if adopted is None or workload.replicas == expected_replicas(adopted):
         return None
     # An operator that died right after scaling could not record it; the API server did.
-    writer = target.replicas_writer
+    writer = workload.replicas_writer
     return None if writer == FIELD_MANAGER else writer
+
+
+def _claim(pod: KubernetesObject) -> str | None:
+    text: str | None = (pod["metadata"].get("annotations") or {}).get(CLAIM_ANNOTATION)
+    return text
+
+
+def _claimed_for(pod: KubernetesObject) -> str | None:
+    """The ``namespace/name`` of the LLMService that claimed a pod's clocks."""
+    try:
+        return ClockClaim.from_annotation(_claim(pod) or "").service
+    except InvalidClaimError:
+        return None

@@ -19,7 +19,7 @@ import kopf
 from dynawatt.adapters.kubernetes.client import API_ERRORS, api_client, describe_error
 from dynawatt.adapters.kubernetes.cluster import Cluster
 from dynawatt.adapters.prometheus import Prometheus
-from dynawatt.api.conditions import Condition, ConditionStatus, ConditionType, find_condition
+from dynawatt.api.conditions import Condition, ConditionStatus, ConditionType, Reason, find_condition
 from dynawatt.api.group import FINALIZER, GROUP, LLMSERVICE_PLURAL, VERSION
 from dynawatt.api.llmservice import Knob
 from dynawatt.api.llmservice_status import LLMServiceStatus
@@ -49,6 +49,7 @@ def run_operator(settings: OperatorSettings, kubeconfig: Path | None) -> None:
         identity=f"{socket.gethostname()}-{os.getpid()}",
         duration_s=settings.lease_duration_s,
     )
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # it tells of every tick
     registry = kopf.OperatorRegistry()
     _register(registry, settings, cluster, lease, kubeconfig)
     kopf.run(
@@ -120,11 +121,10 @@ def _register(
         backoff=5,
     )
     async def reconcile(body: kopf.Body, patch: kopf.Patch, memo: kopf.Memo, **_: Any) -> None:
-        before = dict(body.status)
-        status = await memo.reconciler.tick(body)
-        if status is not None:
-            patch.fns.append(partial(_put_status, status=status.to_dict()))
-            _tell(body, before, status)
+        draft = await memo.reconciler.tick(body)
+        if draft is not None:
+            patch.fns.append(partial(_put_status, status=draft.status.to_dict()))
+            _tell(body, draft.before, draft.status)
 
     @kopf.on.delete(*resource, registry=registry, id="give-back", backoff=5)
     async def give_back(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
@@ -140,17 +140,21 @@ def _put_status(body: Any, *, status: Mapping[str, Any]) -> None:
     body["status"] = dict(status)
 
 
-def _tell(body: kopf.Body, before: Mapping[str, Any], status: LLMServiceStatus) -> None:
-    """Events on transitions only."""
-    known = {entry["type"]: (entry["status"], entry["reason"]) for entry in before.get("conditions") or ()}
+def _tell(body: Any, before: LLMServiceStatus, after: LLMServiceStatus) -> None:
+    """Events on transitions, and a line of the log for every change."""
     for type_ in _TOLD:
-        condition = find_condition(status.conditions, type_)
-        if condition is not None and known.get(type_.value) != (condition.status.value, condition.reason):
+        known, condition = find_condition(before.conditions, type_), find_condition(after.conditions, type_)
+        if condition is None or condition.reason == Reason.NOT_PLANNED_YET:
+            continue
+        if known is None or (known.status, known.reason) != (condition.status, condition.reason):
             kind = "Warning" if _is_bad(type_, condition) else "Normal"
             kopf.event(body, type=kind, reason=condition.reason, message=f"{type_.value}: {condition.message}")
-    newest = (before.get("lastChanges") or [{}])[0].get("time", "")
-    for change in status.last_changes:
-        if change.knob is Knob.REPLICAS and change.to_dict()["time"] > newest:
+    for change in after.last_changes:
+        if change in before.last_changes:
+            continue
+        name, knob = body["metadata"]["name"], change.knob.value
+        _log.info("service=%s knob=%s from=%s to=%s reason=%r", name, knob, change.from_, change.to, change.reason)
+        if change.knob is Knob.REPLICAS:
             message = f"replicas {change.from_} -> {change.to}: {change.reason}"
             kopf.event(body, type="Normal", reason="Scaled", message=message)
 

@@ -20,27 +20,52 @@ from dynawatt.api.llmservice_status import (
 from dynawatt.planning import plan as planning
 
 
+class Hold(Exception):  # noqa: N818 - not an error: this tick ends here and nothing is changed
+    """Nothing can be decided now; says which condition is why."""
+
+    def __init__(self, type_: ConditionType, status: bool | None, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.condition = (type_, status, reason, message)
+        self.reason = reason
+
+
 @dataclass(slots=True)
 class StatusDraft:
-    """Wraps the status found in the API; everything not set in a tick stays as it was."""
+    """Wraps the status as last written; everything not set in a tick stays as it was."""
 
     status: LLMServiceStatus
+    before: LLMServiceStatus
+    """As it was when the tick began."""
+    on_record: LLMServiceStatus
+    """As the API has it, which may be older: a write can be under way, or have failed."""
     generation: int
     now: datetime
 
     @classmethod
-    def of(cls, status: Mapping[str, Any], *, generation: int, now: datetime) -> Self:
-        """Start from a status as found; one that cannot be read is started anew."""
-        try:
-            parsed = LLMServiceStatus.model_validate(dict(status))
-        except ValidationError:
-            parsed = LLMServiceStatus()
-        draft = cls(parsed, generation, now)
+    def of(
+        cls,
+        recorded: Mapping[str, Any],
+        *,
+        written: LLMServiceStatus | None = None,
+        generation: int,
+        now: datetime,
+    ) -> Self:
+        """Start from what was last written, or from what is on record when this operator wrote nothing yet."""
+        on_record = read_status(recorded)
+        before = written or on_record
+        parsed = before.model_copy(deep=True)
+        draft = cls(parsed, before, on_record, generation, now)
         parsed.observed_generation = generation
         for type_ in ConditionType:
             if find_condition(parsed.conditions, type_) is None:
                 draft.set(type_, None, Reason.NOT_PLANNED_YET, "not looked at yet")
         return draft
+
+    @property
+    def adopted_is_on_record(self) -> bool:
+        """Whether a successor would know what to give back."""
+        adopted, recorded = self.status.adopted, self.on_record.adopted
+        return adopted is not None and recorded is not None and adopted.replicas == recorded.replicas
 
     def set(self, type_: ConditionType, status: bool | None, reason: Reason, message: str) -> None:
         """Set one condition; None is Unknown."""
@@ -77,6 +102,18 @@ class StatusDraft:
             ],
         )
         return True
+
+
+def read_status(status: Mapping[str, Any]) -> LLMServiceStatus:
+    """A status as found. Of one that another version wrote and this one cannot read, what is to be given back."""
+    try:
+        return LLMServiceStatus.model_validate(dict(status))
+    except ValidationError:
+        pass
+    try:
+        return LLMServiceStatus.model_validate({"adopted": status.get("adopted")})
+    except ValidationError:
+        return LLMServiceStatus()
 
 
 def _point(point: planning.OperatingPoint) -> OperatingPoint:

@@ -22,10 +22,10 @@ def judge_slo(draft: StatusDraft, slo: SLO, load: LoadObservation) -> None:
         return
     wanted = slo.attainment_target
     if tbt < wanted:
-        message = f"about {tbt:.0%} of gaps between tokens are within {slo.inter_token_milliseconds} ms"
+        message = f"fewer than {wanted:.0%} of gaps between tokens are within {slo.inter_token_milliseconds} ms"
         draft.set(ConditionType.SLO_MET, False, Reason.SLO_MISSED, message)
     elif highest < wanted:
-        message = f"at most {highest:.0%} of first tokens come within their objective"
+        message = f"fewer than {wanted:.0%} of first tokens come within even the longest objective"
         draft.set(ConditionType.SLO_MET, False, Reason.SLO_MISSED, message)
     elif lowest >= wanted:
         draft.set(ConditionType.SLO_MET, True, Reason.WITHIN_SLO, "even the tightest TTFT objective and TBT are met")

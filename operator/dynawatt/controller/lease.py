@@ -60,6 +60,8 @@ class LeaseHolder:
                 await asyncio.to_thread(self.attempt)
             except API_ERRORS as error:
                 _log.warning("lease=%s error=%r", self.name, describe_error(error))
+            except Exception:  # an operator whose renewals end unseen would look alive and never act again
+                _log.exception("lease=%s attempt failed", self.name)
             await asyncio.sleep(max(0.5, interval_s - (self._clock() - started_s)))
 
     def attempt(self) -> None:
@@ -80,7 +82,7 @@ class LeaseHolder:
     def release(self) -> None:
         """Let a successor take over at once; claims stay valid until the Lease ages. Raises API_ERRORS."""
         lease = self._cluster.lease(self._namespace, LEASE_NAME)
-        if lease is not None and lease["spec"].get("holderIdentity") == self._identity:
+        if lease is not None and (lease.get("spec") or {}).get("holderIdentity") == self._identity:
             lease["spec"]["holderIdentity"] = ""
             self._cluster.write_lease(lease)
         self._renewed_s = None

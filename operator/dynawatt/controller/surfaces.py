@@ -53,6 +53,7 @@ class SurfaceStore:
             return None
         if future.exception() is not None:
             del self._surfaces[key]  # so that the next question tries again
+            self._workers.shutdown(wait=False)
             self._workers = self._new_worker()
         return future.result()
 

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from dynawatt.adapters.kubernetes.client import KubernetesObject
 from dynawatt.adapters.kubernetes.cluster import parse_time
@@ -18,6 +18,7 @@ from dynawatt.adapters.vllm_args import (
 from dynawatt.api.conditions import Reason
 
 _NO_CONTAINER = {"ContainerNotFound", "NoVllmContainer", "AmbiguousContainer"}
+_LONGEST_STARTUP_S: Final = 3600.0
 
 
 class TargetError(Exception):
@@ -30,15 +31,12 @@ class TargetError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """A vLLM Deployment and its pods, read at one moment."""
+class Workload:
+    """A Deployment and its pods, read at one moment, whatever they run: enough to give everything back."""
 
     deployment: KubernetesObject
-    settings: VllmSettings
     pods: Sequence[KubernetesObject]
     """All pods that have not ended, those that are stopping included."""
-    drain_problem: str | None
-    """What to change so that pods finish their requests before they stop; None when they do."""
 
     @property
     def replicas(self) -> int:
@@ -66,6 +64,29 @@ class Target:
         """Scheduled pods that are not stopping, Ready or not: the ones that carry claims."""
         return [pod for pod in self.pods if "deletionTimestamp" not in pod["metadata"] and pod["spec"].get("nodeName")]
 
+    def startup_s(self, default_s: float) -> float:
+        """Median time from creation to Ready of the pods that are Ready.
+
+        A pod whose probe failed for a moment later on is Ready since then, which says nothing about its start: times
+        that no start takes are left out.
+        """
+        times = [
+            since - parse_time(pod["metadata"]["creationTimestamp"]).timestamp()
+            for pod in self.pods
+            if (since := ready_since(pod)) is not None
+        ]
+        plausible = [time_s for time_s in times if time_s <= _LONGEST_STARTUP_S]
+        return statistics.median(plausible) if plausible else default_s
+
+
+@dataclass(frozen=True, slots=True)
+class Target(Workload):
+    """A Deployment that runs vLLM in a way dynawatt understands."""
+
+    settings: VllmSettings
+    drain_problem: str | None
+    """What to change so that pods finish their requests before they stop; None when they do."""
+
     @property
     def max_num_batched_tokens(self) -> int:
         """As vLLM runs."""
@@ -76,26 +97,21 @@ class Target:
         """As vLLM runs."""
         return self.settings.max_num_seqs or DEFAULT_MAX_NUM_SEQS
 
-    def startup_s(self, default_s: float) -> float:
-        """Median time from creation to Ready of the pods that are Ready."""
-        times = [
-            since - parse_time(pod["metadata"]["creationTimestamp"]).timestamp()
-            for pod in self.pods
-            if (since := ready_since(pod)) is not None
-        ]
-        return statistics.median(times) if times else default_s
+
+def read_workload(deployment: KubernetesObject, pods: Sequence[KubernetesObject]) -> Workload:
+    """A Deployment with those of its pods that have not ended."""
+    running = [pod for pod in pods if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")]
+    return Workload(deployment, running)
 
 
-def read_target(
-    deployment: KubernetesObject | None, pods: Sequence[KubernetesObject], *, name: str, container: str | None
-) -> Target:
-    """Understand a Deployment. Raises TargetError."""
-    if deployment is None:
+def read_target(workload: Workload | None, *, name: str, container: str | None) -> Target:
+    """Understand what a Deployment runs. Raises TargetError."""
+    if workload is None:
         raise TargetError(
             Reason.DEPLOYMENT_NOT_FOUND,
             f"Deployment {name!r} does not exist: `spec.deploymentRef.name` must name a Deployment in this namespace",
         )
-    pod_spec = deployment["spec"]["template"]["spec"]
+    pod_spec = workload.deployment["spec"]["template"]["spec"]
     try:
         vllm = find_vllm_container(pod_spec, container)
         settings = vllm_settings(vllm)
@@ -108,9 +124,9 @@ def read_target(
             f"Deployment {name!r}: pipeline or data parallelism above 1 is not supported; use tensor parallelism alone",
         )
     return Target(
-        deployment=deployment,
+        deployment=workload.deployment,
+        pods=workload.pods,
         settings=settings,
-        pods=[pod for pod in pods if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")],
         drain_problem=_drain_problem(pod_spec, settings),
     )
 

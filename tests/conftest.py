@@ -1,0 +1,289 @@
+import asyncio
+import json
+import os
+import secrets
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import numpy as np
+import pytest
+
+from dynawatt.api.group import CLAIM_ANNOTATION
+from dynawatt.load.cluster import ObjectName, ServiceEndpoints
+from dynawatt.load.replay import ReplayOptions, replay
+from dynawatt.load.report import LoadReport
+from dynawatt.sandbox.build import ensure_built
+from dynawatt.sandbox.cluster import Sandbox
+from dynawatt.sandbox.options import SandboxOptions
+from dynawatt.workload.trace import Trace
+
+MODEL: Final = "meta-llama/Llama-3.1-8B-Instruct"
+PATIENCE_S: Final = 90.0
+"""The machine may be busy with something else: long, because nothing here is about speed."""
+
+
+def _unique_name(purpose: str) -> str:
+    return f"test-{purpose}-{os.getpid()}-{secrets.token_hex(2)}"
+
+
+def _running(options: SandboxOptions) -> Iterator[Sandbox]:
+    sandbox = Sandbox.up(options)
+    try:
+        yield sandbox
+    finally:
+        sandbox.down()
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Sandbox]:
+    """A control plane with nodes, Prometheus and simulated GPUs, in which no operator and no agent runs."""
+    yield from _running(SandboxOptions(name=_unique_name("plain"), nodes=2, startup_s=2, dynawatt=False))
+
+
+@pytest.fixture(scope="session")
+def dynawatt_sandbox() -> Iterator[Sandbox]:
+    """The same with operator and agents, whose loops are short."""
+    yield from _running(
+        SandboxOptions(
+            name=_unique_name("full"),
+            nodes=2,
+            startup_s=2,
+            plan_interval_s=5,
+            observe_interval_s=1,
+            rate_window_s=10,
+            lease_duration_s=9,
+        )
+    )
+
+
+class Kubectl:
+    """The sandbox's own kubectl as its administrator."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._binary = ensure_built()["kubectl"]
+        self._environment = os.environ | {"KUBECONFIG": str(sandbox.kubeconfig)}
+
+    def __call__(self, *arguments: str, stdin: str = "") -> str:
+        done = subprocess.run(
+            [self._binary, *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=self._environment,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def get(self, *arguments: str) -> dict[str, Any]:
+        return json.loads(self("get", *arguments, "--output=json"))
+
+
+@pytest.fixture(scope="session")
+def sandbox_kubectl(sandbox: Sandbox) -> Kubectl:
+    return Kubectl(sandbox)
+
+
+@pytest.fixture(scope="session")
+def dynawatt_kubectl(dynawatt_sandbox: Sandbox) -> Kubectl:
+    return Kubectl(dynawatt_sandbox)
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[..., Any]:
+    """Wait for the first true answer and return it."""
+
+    def wait(check: Callable[[], Any], *, within_s: float = 20.0) -> Any:
+        deadline_s = time.monotonic() + within_s
+        while not (answer := check()):
+            assert time.monotonic() < deadline_s, f"not true within {within_s} s"
+            time.sleep(0.1)
+        return answer
+
+    return wait
+
+
+class Load(threading.Thread):
+    """Small requests at a steady rate, far below what one replica serves, until stopped."""
+
+    def __init__(self, name: str, sandbox: Sandbox) -> None:
+        super().__init__(daemon=True)
+        self._service = ObjectName("default", name)
+        self._kubeconfig = sandbox.kubeconfig
+        self._begun = threading.Event()
+        self.report: LoadReport | None = None
+        self.start()
+        assert self._begun.wait(PATIENCE_S)
+
+    def run(self) -> None:
+        asyncio.run(self._replay())
+
+    async def _replay(self) -> None:
+        self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
+        self._begun.set()
+        arrival_s = np.arange(0.0, 900.0, 0.3)
+        trace = Trace(arrival_s, np.full(len(arrival_s), 200), np.full(len(arrival_s), 20))
+        async with ServiceEndpoints(self._service, self._kubeconfig) as endpoints:
+            options = ReplayOptions(model=MODEL, grace_s=10.0)
+            self.report = await replay(trace, endpoints, options=options, stop=self._ending)
+
+    def stop(self) -> LoadReport:
+        self._loop.call_soon_threadsafe(self._ending.set)
+        self.join(PATIENCE_S)
+        assert self.report is not None
+        return self.report
+
+
+class Managed:
+    """A vLLM Deployment and the LLMService that refers to it."""
+
+    def __init__(self, sandbox: Sandbox, kubectl: Kubectl, until: Callable[..., Any], name: str) -> None:
+        self._sandbox, self._kubectl, self._until = sandbox, kubectl, until
+        self.name = name
+
+    def deploy(self, *, replicas: int = 2, drain: bool = True, image: str = "vllm/vllm-openai:v0.18.0") -> None:
+        labels = {"app": self.name}
+        container = {
+            "name": "server",
+            "image": image,
+            "args": [f"--model={MODEL}", *(["--shutdown-timeout=10"] if drain else [])],
+            "ports": [{"name": "http", "containerPort": 8000}],
+            "resources": {"limits": {"nvidia.com/gpu": "1"}},
+            "lifecycle": {"preStop": {"sleep": {"seconds": 2}}},
+        }
+        pod_spec = {"terminationGracePeriodSeconds": 13, "containers": [container]}
+        template = {"metadata": {"labels": labels}, "spec": pod_spec}
+        spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
+        ports = [{"name": "http", "port": 8000, "targetPort": "http"}]
+        self._apply("v1", "Service", {"selector": labels, "ports": ports})
+        self._apply("apps/v1", "Deployment", spec)
+        self._until(lambda: self.settled(replicas), within_s=PATIENCE_S)
+
+    def manage(self, **spec: Any) -> None:
+        """Create the LLMService, or change fields of its spec."""
+        defaults = {
+            "deploymentRef": {"name": self.name},
+            "mode": "Auto",
+            "knobs": ["Clock", "Replicas"],
+            "slo": {"interTokenMilliseconds": 500, "timeToFirstToken": [{"milliseconds": 5000}]},
+            "replicas": {"min": 1, "max": 4},
+            "gpuClock": {"minMegahertz": 1500},  # few clocks are simulated quickly
+        }
+        self._apply("dynawatt.dev/v1alpha1", "LLMService", defaults | spec)
+
+    def load(self) -> Load:
+        return Load(self.name, self._sandbox)
+
+    def delete(self, *kinds: str, wait: bool = True) -> None:
+        options = ["--ignore-not-found", f"--wait={str(wait).lower()}", f"--timeout={PATIENCE_S:.0f}s"]
+        self._kubectl("delete", ",".join(kinds), self.name, *options)
+
+    def gone(self) -> bool:
+        return not self._kubectl("get", "llmservices,deployments,pods", f"--selector=app={self.name}", "--output=name")
+
+    def settled(self, replicas: int) -> bool:
+        """Whether nothing about the Deployment and its pods is still under way."""
+        found = self.deployment()
+        counts = [found["status"].get(name, 0) for name in ("replicas", "readyReplicas")]
+        return [found["spec"]["replicas"], len(self.pods()), *counts] == [replicas] * 4
+
+    def llmservice(self) -> dict[str, Any]:
+        return self._kubectl.get("llmservice", self.name)
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.llmservice().get("status", {})
+        return found
+
+    def condition(self, type_: str) -> tuple[str, str, str]:
+        """Status, reason and message, from a status that is for the present spec."""
+        found = self.llmservice()
+        status = found.get("status", {})
+        if status.get("observedGeneration") != found["metadata"]["generation"]:
+            return "", "", ""
+        [condition] = [condition for condition in status["conditions"] if condition["type"] == type_]
+        return condition["status"], condition["reason"], condition["message"]
+
+    def until(self, type_: str, status: str, reason: str) -> str:
+        """Wait for a condition; its message."""
+        self._until(lambda: self.condition(type_)[:2] == (status, reason), within_s=PATIENCE_S)
+        return self.condition(type_)[2]
+
+    def events(self) -> set[tuple[str, str]]:
+        """Types and reasons of the Events about the LLMService."""
+        selector = f"involvedObject.kind=LLMService,involvedObject.name={self.name}"
+        found = self._kubectl.get("events", f"--field-selector={selector}")
+        return {(event["type"], event["reason"]) for event in found["items"]}
+
+    def deployment(self) -> dict[str, Any]:
+        return self._kubectl.get("deployment", self.name)
+
+    def replicas(self) -> int:
+        found: int = self.deployment()["spec"]["replicas"]
+        return found
+
+    def pods(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._kubectl.get("pods", f"--selector=app={self.name}")["items"]
+        return found
+
+    def claims(self) -> list[str | None]:
+        """Of every pod that is not stopping."""
+        live = [pod["metadata"] for pod in self.pods() if "deletionTimestamp" not in pod["metadata"]]
+        return [metadata.get("annotations", {}).get(CLAIM_ANNOTATION) for metadata in live]
+
+    def claimed(self) -> bool:
+        claims = self.claims()
+        return bool(claims) and all(claims)
+
+    def clocks_mhz(self) -> set[int]:
+        """Of the GPUs that its pods hold."""
+        names = {pod["metadata"]["name"] for pod in self.pods()}
+        return {gpu["smClockMhz"] for gpu in gpus(self._sandbox) if gpu["pod"] and gpu["pod"]["name"] in names}
+
+    def slowed(self) -> bool:
+        clocks = self.clocks_mhz()
+        return bool(clocks) and DEFAULT_MHZ not in clocks
+
+    def _apply(self, api_version: str, kind: str, spec: dict[str, Any]) -> None:
+        metadata = {"name": self.name, "namespace": "default", "labels": {"app": self.name}}
+        body = {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec}
+        self._kubectl("apply", "--filename=-", stdin=json.dumps(body))
+
+
+DEFAULT_MHZ: Final = 1980
+
+
+def gpus(sandbox: Sandbox) -> list[dict[str, Any]]:
+    """All simulated GPUs."""
+    found: list[dict[str, Any]] = []
+    for node in sandbox.options.node_names():
+        with urllib.request.urlopen(f"{sandbox.nodesim_url}/nodes/{node}/gpus", timeout=10) as answer:
+            found += json.load(answer)["gpus"]
+    return found
+
+
+@pytest.fixture(scope="session")
+def all_clocks_default(dynawatt_sandbox: Sandbox) -> Callable[[], bool]:
+    """Whether no GPU of the sandbox is held below its default clock."""
+    return lambda: {gpu["smClockMhz"] for gpu in gpus(dynawatt_sandbox)} == {DEFAULT_MHZ}
+
+
+@pytest.fixture(scope="module")
+def managed(
+    dynawatt_sandbox: Sandbox, dynawatt_kubectl: Kubectl, until: Callable[..., Any]
+) -> Iterator[Callable[[str], Managed]]:
+    """Names a Deployment with its LLMService; they are gone when the module ends."""
+    made: list[Managed] = []
+
+    def make(name: str) -> Managed:
+        made.append(Managed(dynawatt_sandbox, dynawatt_kubectl, until, name))
+        return made[-1]
+
+    yield make
+    for service in made:
+        service.delete("llmservice", "hpa", "service", "deployment", wait=False)
+    until(lambda: all(service.gone() for service in made), within_s=PATIENCE_S)

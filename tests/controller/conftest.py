@@ -1,0 +1,126 @@
+"""A cluster in memory, with the API server's optimistic locking, and objects as it sends them."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from dynawatt.api.group import CLAIM_ANNOTATION
+from dynawatt.controller.draft import StatusDraft
+from dynawatt.controller.target import Workload
+
+
+class MemoryCluster:
+    def __init__(self) -> None:
+        self.deployment_: dict[str, Any] | None = None
+        self.pods_: list[dict[str, Any]] = []
+        self.lease_: dict[str, Any] | None = None
+        self.hpas: list[str] = []
+        self.writes: list[Any] = []
+        self.outdated = False
+        self.failing: Exception | None = None
+
+    def _read(self, found: Any) -> Any:
+        if self.failing is not None:
+            raise self.failing
+        return copy.deepcopy(found)
+
+    def deployment(self, namespace: str, name: str) -> dict[str, Any] | None:
+        return self._read(self.deployment_)
+
+    def pods(self, namespace: str, selector: Mapping[str, Any]) -> list[dict[str, Any]]:
+        wanted = (selector.get("matchLabels") or {}).items()
+        return self._read([pod for pod in self.pods_ if wanted <= pod["metadata"]["labels"].items()])
+
+    def node(self, name: str) -> dict[str, Any]:
+        return {"metadata": {"name": name, "labels": {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}}}
+
+    def autoscalers(self, namespace: str, deployment: str) -> list[str]:
+        return self.hpas
+
+    def scale(self, deployment: dict[str, Any], replicas: int) -> bool:
+        if self.outdated:
+            return False
+        self.writes.append(replicas)
+        self.deployment_["spec"]["replicas"] = replicas
+        return True
+
+    def annotate_pod(self, pod: dict[str, Any], annotations: Mapping[str, str | None]) -> bool:
+        [found] = [other for other in self.pods_ if other["metadata"]["name"] == pod["metadata"]["name"]]
+        found["metadata"].setdefault("annotations", {}).update(annotations)
+        self.writes.append((pod["metadata"]["name"], annotations[CLAIM_ANNOTATION]))
+        return True
+
+    def claims(self) -> list[str | None]:
+        return [pod["metadata"].get("annotations", {}).get(CLAIM_ANNOTATION) for pod in self.pods_]
+
+    def lease(self, namespace: str, name: str) -> dict[str, Any] | None:
+        return self._read(self.lease_)
+
+    def write_lease(self, lease: dict[str, Any]) -> dict[str, Any] | None:
+        present = None if self.lease_ is None else self.lease_["metadata"]["resourceVersion"]
+        if lease["metadata"].get("resourceVersion") != present:
+            return None
+        self.lease_ = copy.deepcopy(lease)
+        self.lease_["metadata"]["resourceVersion"] = str(int(present or 0) + 1)
+        return self.lease_
+
+
+def make_deployment(replicas=2, *, writer="kubectl", args=("--shutdown-timeout=15",), grace_s=30, image="vllm-openai"):
+    container = {"name": "server", "image": image, "args": ["--model=meta-llama/Llama-3.1-8B-Instruct", *args]}
+    pod_spec = {"terminationGracePeriodSeconds": grace_s, "containers": [container]}
+    owned = {"manager": writer, "time": "2026-01-01T00:00:09Z", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+    return {
+        "metadata": {"namespace": "default", "name": "llama", "resourceVersion": "1", "managedFields": [owned]},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": "llama"}},
+            "template": {"spec": pod_spec},
+        },
+    }
+
+
+def make_pod(
+    name="a", *, created="2026-01-01T00:00:00Z", ready=None, node="n", phase="Running", deleted=False, app="llama"
+):
+    metadata = {"namespace": "default", "name": name, "uid": name, "creationTimestamp": created, "labels": {"app": app}}
+    conditions = [] if ready is None else [{"type": "Ready", "status": "True", "lastTransitionTime": ready}]
+    return {
+        "metadata": metadata | ({"deletionTimestamp": created} if deleted else {}),
+        "spec": {"nodeName": node} if node else {},
+        "status": {"phase": phase, "conditions": conditions},
+    }
+
+
+@pytest.fixture
+def cluster():
+    return MemoryCluster()
+
+
+@pytest.fixture
+def deployment():
+    return make_deployment
+
+
+@pytest.fixture
+def pod():
+    return make_pod
+
+
+@pytest.fixture
+def workload():
+    def make(*pods, **fields):
+        return Workload(make_deployment(**fields), pods)
+
+    return make
+
+
+@pytest.fixture
+def draft():
+    def make(status=None, **fields):
+        from datetime import UTC, datetime
+
+        return StatusDraft.of(status or {}, generation=3, now=datetime(2026, 1, 1, tzinfo=UTC), **fields)
+
+    return make
