@@ -16,7 +16,9 @@ SPEC = LLMServiceSpec.parse(
         "knobs": ["Clock", "Replicas"],
     }
 )
-PLAN = ServicePlan(OperatingPoint(1, 1200, 300.0, 0.999, feasible=True), 1200, [], "ShrinkToLoad", "why")
+PLAN = ServicePlan(
+    OperatingPoint(1, 1200, 300.0, 0.999, feasible=True), 1200, "why this clock", [], "ShrinkToLoad", "why"
+)
 CLAIM = ClockClaim(min_megahertz=800, max_megahertz=1200, lease="system/lease", service=SERVICE).to_annotation()
 
 

@@ -10,7 +10,7 @@ from dynawatt.planning.plan import OperatingPoint, ServicePlan
 
 def plan(replicas=2, clock_mhz=1200, reason="Steady", power_w=500.0):
     point = OperatingPoint(replicas, clock_mhz, power_w, 0.999, feasible=True)
-    return ServicePlan(point, clock_mhz, [], reason, "why")
+    return ServicePlan(point, clock_mhz, "why this clock", [], reason, "why")
 
 
 def test_a_new_status_has_every_condition_unknown(draft):

@@ -33,6 +33,9 @@ class NoMetrics:
 
 
 class NoSurfaces:
+    def get(self, key, mix):
+        return None
+
     def close(self):
         pass
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from dynawatt.controller.runtime import ServiceRuntime
-from dynawatt.forecast.recent_peak import RecentPeakForecast
+from dynawatt.forecast.recent_peak import HighWater, RecentPeakForecast
 from dynawatt.perfmodel.surface import Surface
 from dynawatt.planning.plan import ServiceState
 
@@ -22,7 +22,9 @@ STATE = ServiceState(
 
 @pytest.fixture
 def runtime():
-    runtime = ServiceRuntime("default", "llama", "2026-01-01T00:00:00Z", "llama", RecentPeakForecast())
+    runtime = ServiceRuntime(
+        "default", "llama", "2026-01-01T00:00:00Z", "llama", RecentPeakForecast(), HighWater(300.0)
+    )
     runtime.state = STATE
     runtime.adopt_plan(object(), 0.0)
     return runtime

@@ -99,7 +99,7 @@ def test_a_runner_up_that_misses_the_slo_says_by_how_much(surface):
     found = plan(surface, demand_rps=50.0, desired_replicas=5)
     assert chosen(found) == (5, 2000)
     lost = next(other for other in found.runners_up if not other.point.feasible)
-    assert lost.why_not == "would reach 40.0% of requests within the SLO, 96.0% planned"
+    assert lost.why_not == "would reach 40.0% of requests within the SLO, 96.8% planned"
 
 
 def test_an_overload_is_not_said_to_meet_the_slo(surface):
@@ -140,3 +140,10 @@ def test_services_do_not_disturb_one_another(surface):
     assert list(both) == ["a", "b"]
     assert both == {name: FleetPlanner().plan({name: state})[name] for name, state in states.items()}
     assert FleetPlanner().plan({}) == {}
+
+
+def test_replicas_that_the_last_minutes_needed_are_not_taken_away_yet(surface):
+    quiet = {"demand_rps": 2.0, "desired_replicas": 5}
+    assert chosen(plan(surface, **quiet))[0] < chosen(plan(surface, **quiet, lasting_demand_rps=12.0))[0] <= 5
+    assert chosen(plan(surface, **quiet, lasting_demand_rps=1000.0))[0] == 5
+    assert chosen(plan(surface, **quiet, lasting_demand_rps=1.0)) == chosen(plan(surface, **quiet))

@@ -98,7 +98,7 @@ class Actuator:
         shape = draft.status.shapes[0]
         if shape.clock is None or shape.clock.max_megahertz != clock_mhz:
             before = "default" if shape.clock is None else str(shape.clock.max_megahertz)
-            draft.changed(Knob.CLOCK, before, str(clock_mhz), plan.message)
+            draft.changed(Knob.CLOCK, before, str(clock_mhz), plan.clock_message)
         shape.clock = ClockRange(min_megahertz=claim.min_megahertz, max_megahertz=claim.max_megahertz)
 
     async def _scale(self, target: Target, plan: ServicePlan, draft: StatusDraft) -> None:

@@ -4,7 +4,7 @@ import logging
 import time
 from typing import Final
 
-from dynawatt.adapters.vllm_metrics import observe
+from dynawatt.adapters.vllm_metrics import LoadObservation, observe
 from dynawatt.api.conditions import ConditionType, Reason
 from dynawatt.api.llmservice import Knob, LLMServiceSpec
 from dynawatt.controller.draft import Hold, StatusDraft
@@ -19,10 +19,16 @@ from dynawatt.perfmodel.surface import Surface
 from dynawatt.planning.plan import ServiceState
 from dynawatt.ports import MetricsSource, MetricsUnavailable
 from dynawatt.simulation.surfaces import clock_grid
-from dynawatt.workload.mix import LengthMix
+from dynawatt.workload.mix import LengthMix, blend
 from dynawatt.workload.objectives import LatencyObjectives
+from dynawatt.workload.synthetic import azure_conversation_mix
 
 _DEFAULT_STARTUP_S: Final = 300.0
+
+PRIOR_MIX: Final = azure_conversation_mix(512, seed=0)
+"""What a service is taken for until its own requests tell."""
+_PRIOR_REQUESTS: Final = 20.0
+"""How many finished requests the prior weighs as much as."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,24 +45,35 @@ class Modeller:
         self, runtime: ServiceRuntime, spec: LLMServiceSpec, target: Target, draft: StatusDraft, *, may_scale: bool
     ) -> ServiceState:
         """Observe and model the service. Raises Hold."""
-        mix = await self._observe(runtime, spec, target, draft)
-        if mix is None and runtime.surface is None:
-            raise Hold(ConditionType.SLO_ATTAINABLE, None, Reason.NO_LOAD_YET, "no request has finished yet")
         models = self._models(target, draft)
-        if mix is not None:
+        if runtime.surface is None:
+            self._surface(models, spec, target, PRIOR_MIX, None)  # is ready by the time it is needed, if all goes well
+        load = await self._observe(runtime, spec, target, draft)
+        if load.mix is not None:
+            mix = blend([(load.mix, load.finished_requests), (PRIOR_MIX, _PRIOR_REQUESTS)])
             runtime.surface = self._surface(models, spec, target, mix, runtime.surface)
+        elif runtime.surface is None:
+            raise Hold(ConditionType.SLO_ATTAINABLE, None, Reason.NO_LOAD_YET, "no request has finished yet")
+        runtime.forecast.observe(time.monotonic(), load.rate_rps)
         if runtime.surface is None:
             message = "the latency model of this load is being computed"
             raise Hold(ConditionType.SLO_ATTAINABLE, None, Reason.NOT_PLANNED_YET, message)
+        if runtime.forecast.observed_s < self._settings.rate_window_s:
+            message = f"the load must be observed for {self._settings.rate_window_s} s before it is planned for"
+            raise Hold(ConditionType.SLO_ATTAINABLE, None, Reason.NOT_PLANNED_YET, message)
+        # Shorter than a peak is remembered, the load is not known well enough to take replicas away.
+        unknown = runtime.forecast.observed_s < self._settings.peak_window_s
         startup_s = target.startup_s(_DEFAULT_STARTUP_S)
         react_s, window_s = self._settings.observe_interval_s, self._settings.rate_window_s
+        demand_rps = runtime.forecast.demand_rps(startup_s + react_s, window_s) or 0.0
         return ServiceState(
             surface=runtime.surface,
-            demand_rps=runtime.forecast.demand_rps(startup_s + react_s, window_s) or 0.0,
+            demand_rps=demand_rps,
+            lasting_demand_rps=runtime.demands.add(time.monotonic(), demand_rps),
             present_demand_rps=runtime.forecast.demand_rps(react_s, window_s, memory_s=window_s) or 0.0,
             ready_replicas=len(target.serving_pods),
             desired_replicas=target.replicas,
-            min_replicas=spec.replicas.min,
+            min_replicas=min(max(spec.replicas.min, target.replicas if unknown else 0), spec.replicas.max),
             max_replicas=spec.replicas.max,
             attainment=spec.slo.attainment_target,
             startup_s=startup_s,
@@ -66,7 +83,7 @@ class Modeller:
 
     async def _observe(
         self, runtime: ServiceRuntime, spec: LLMServiceSpec, target: Target, draft: StatusDraft
-    ) -> LengthMix | None:
+    ) -> LoadObservation:
         try:
             load = await observe(
                 self._metrics,
@@ -80,8 +97,7 @@ class Modeller:
             raise Hold(ConditionType.METRICS_AVAILABLE, False, Reason.METRICS_QUERY_FAILED, str(error)) from error
         draft.set(ConditionType.METRICS_AVAILABLE, True, Reason.METRICS_FRESH, "all queries answered")
         judge_slo(draft, spec.slo, load)
-        runtime.forecast.observe(time.monotonic(), load.rate_rps)
-        return load.mix
+        return load
 
     def _scraped_pods(self, target: Target) -> list[str]:
         """Pods that have been Ready long enough for Prometheus to have scraped them."""

@@ -25,7 +25,7 @@ from dynawatt.controller.settings import OperatorSettings
 from dynawatt.controller.surfaces import SurfaceStore
 from dynawatt.controller.target import Target, TargetError, Workload, read_target, read_workload
 from dynawatt.errors import InvalidInputError
-from dynawatt.forecast.recent_peak import RecentPeakForecast
+from dynawatt.forecast.recent_peak import HighWater, RecentPeakForecast
 from dynawatt.planning.fleet import FleetPlanner
 from dynawatt.planning.plan import ServicePlan
 from dynawatt.ports import MetricsSource
@@ -114,7 +114,10 @@ class Reconciler:
                 name=metadata["name"],
                 created=metadata["creationTimestamp"],
                 deployment=body["spec"]["deploymentRef"]["name"],
-                forecast=RecentPeakForecast(window_s=self._settings.peak_window_s),
+                demands=HighWater(self._settings.peak_window_s),
+                forecast=RecentPeakForecast(
+                    window_s=self._settings.peak_window_s, trend_window_s=3 * self._settings.rate_window_s
+                ),
             )
         return self._services[uid]
 

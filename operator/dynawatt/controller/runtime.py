@@ -6,7 +6,7 @@ from typing import Final
 
 from dynawatt.adapters.kubernetes.client import KubernetesObject
 from dynawatt.api.llmservice_status import LLMServiceStatus
-from dynawatt.forecast.recent_peak import RecentPeakForecast
+from dynawatt.forecast.recent_peak import HighWater, RecentPeakForecast
 from dynawatt.perfmodel.surface import Surface
 from dynawatt.planning.plan import ServicePlan, ServiceState
 
@@ -27,6 +27,8 @@ class ServiceRuntime:
     deployment: str
     """The Deployment it refers to."""
     forecast: RecentPeakForecast
+    demands: HighWater
+    """Demand as forecast in the last minutes."""
     surface: Surface | None = None
     state: ServiceState | None = None
     """What the next plan is made from; None while it must not be planned for."""
@@ -71,6 +73,7 @@ class ServiceRuntime:
             self.state,
             demand_rps=before.demand_rps,
             present_demand_rps=before.present_demand_rps,
+            lasting_demand_rps=before.lasting_demand_rps,
             startup_s=before.startup_s,
         )
         return same_demand != before

@@ -17,17 +17,25 @@ class RecentPeakForecast:
     """How long a peak is remembered."""
     trend_window_s: float = 30.0
     """Over how long the trend is taken."""
-    sigmas: float = 0.5
+    sigmas: float = 1.0
     """Poisson standard deviations kept above the observed rate."""
     _samples: deque[tuple[float, float]] = field(default_factory=deque)
+    _since_s: float = 0.0
+
+    @property
+    def observed_s(self) -> float:
+        """How long there have been observations without a gap as long as the memory."""
+        return self._samples[-1][0] - self._since_s if self._samples else 0.0
 
     def observe(self, now_s: float, rate_rps: float) -> None:
         """Add the rate seen now. NaN, infinite and negative rates are refused with ValueError."""
         if not 0 <= rate_rps < inf:
             raise ValueError(f"rate_rps is {rate_rps}: must be a number >= 0")
-        self._samples.append((now_s, rate_rps))
-        while self._samples[0][0] < now_s - max(self.window_s, self.trend_window_s):
+        while self._samples and self._samples[0][0] < now_s - max(self.window_s, self.trend_window_s):
             self._samples.popleft()
+        if not self._samples:
+            self._since_s = now_s
+        self._samples.append((now_s, rate_rps))
 
     def demand_rps(self, lead_s: float, rate_window_s: float, memory_s: float | None = None) -> float | None:
         """Rate to be ready for within ``lead_s`` seconds; None before the first observation.
@@ -62,3 +70,21 @@ class RecentPeakForecast:
         slope = sum((t - mean_t) * (rate - mean_rate) for t, rate in recent) / spread
         span_s = newest_s - recent[0][0] + rate_window_s
         return slope - sqrt(12 * mean_rate / span_s**3)
+
+
+@dataclass(slots=True)
+class HighWater:
+    """The highest value of the last ``window_s`` seconds."""
+
+    window_s: float
+    _falling: deque[tuple[float, float]] = field(default_factory=deque)
+    """Values that nothing later has exceeded."""
+
+    def add(self, now_s: float, value: float) -> float:
+        """Take a value and return the highest one that is remembered."""
+        while self._falling and self._falling[-1][1] <= value:
+            self._falling.pop()
+        self._falling.append((now_s, value))
+        while self._falling[0][0] < now_s - self.window_s:
+            self._falling.popleft()
+        return self._falling[0][1]

@@ -59,9 +59,7 @@ class Surface:
 
     def capacity_rps(self, clock_mhz: int, fraction: float, replicas: int = 1) -> float:
         """Highest load of one of ``replicas`` at which, and below which, both attainments reach ``fraction``."""
-        return sum(
-            weight * _capacity_rps(points[clock_mhz], fraction) for points, weight in self._neighbours(replicas)
-        )
+        return sum(weight * _capacity_rps(points[clock_mhz], fraction) for points, weight in self._neighbours(replicas))
 
     def at(self, clock_mhz: int, rate_rps: float, replicas: int = 1) -> SurfacePoint:
         """Expected state of one of ``replicas`` at its load.
@@ -106,9 +104,7 @@ def _at(row: Sequence[SurfacePoint], rate_rps: float) -> SurfacePoint:
     if index >= len(row):
         last = row[-1]
         served = last.rate_rps / rate_rps
-        return replace(
-            last, ttft_attainment=last.ttft_attainment * served, tbt_attainment=last.tbt_attainment * served
-        )
+        return replace(last, ttft_attainment=last.ttft_attainment * served, tbt_attainment=last.tbt_attainment * served)
     upper = row[index]
     if index == 0:
         return upper

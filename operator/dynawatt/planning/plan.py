@@ -25,6 +25,8 @@ class ServiceState:
     """Seconds from creation to Ready of a replica."""
     may_scale: bool = True
     may_set_clock: bool = True
+    lasting_demand_rps: float = 0.0
+    """The highest ``demand_rps`` of the last minutes: the replicas that it needs are not taken away yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class ServicePlan:
     """Where the service is to be once all replicas are Ready."""
     clock_now_mhz: int
     """Clock for the replicas that are Ready now, under the present demand."""
+    clock_message: str
+    """Why that clock, in a sentence."""
     runners_up: Sequence[RunnerUp]
     reason: str
     """CamelCase, as conditions and Events take it."""

@@ -45,8 +45,6 @@ def run_demo(scenario: Scenario, *, json_file: Path | None, keep: bool) -> None:
     try:
         console.print(f"Kubernetes, Prometheus, the operator and {options.nodes} agents are up: {scenario.source}.")
         _deploy(scenario, kubectl, console)
-        console.print("Applying examples/llmservice.yaml; from here on dynawatt is in charge.")
-        kubectl.apply([scenario.llmservice])
         report, watch, energy_j, duration_s = asyncio.run(_under_load(scenario, sandbox, console))
         sandbox.check()
         _give_back(scenario, kubectl, console)
@@ -84,6 +82,7 @@ class _Kubectl:
 
 def _deploy(scenario: Scenario, kubectl: _Kubectl, console: Console) -> None:
     kubectl.apply(scenario.manifests)
+    kubectl.apply([scenario.llmservice])
     with console.status(f"Waiting for {scenario.replicas} vLLM replicas to load the model"):
         _until(
             lambda: kubectl.run("get", "deployment/llama-70b", "-o=jsonpath={.status.readyReplicas}"),
@@ -93,7 +92,7 @@ def _deploy(scenario: Scenario, kubectl: _Kubectl, console: Console) -> None:
         )
     console.print(
         f"{scenario.replicas} replicas of {scenario.model} on {scenario.models.tensor_parallel} GPUs each are Ready, "
-        "sized for the peak minute at the default clock."
+        "sized for the peak minute at the default clock. examples/llmservice.yaml puts them in dynawatt's hands."
     )
 
 

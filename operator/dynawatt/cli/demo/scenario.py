@@ -37,6 +37,7 @@ GPUS_PER_NODE: Final = 8
 _REPLICAS: Final = 4
 """Replicas that the load is scaled to need at its peak."""
 _PEAK_WINDOW_S: Final = 60.0
+"""The peak minute; of a load shorter than four minutes, its peak quarter."""
 _TROUGH: Final = 0.25
 """Lowest rate of the synthetic load as a share of its peak."""
 _MAX_NODES: Final = 16
@@ -202,7 +203,7 @@ def _scaled(
     if fit is TraceFit.TIMELAPSE:
         part = recorded.excerpt(start_s=start_offset_s)
         part = replace(part, arrival_s=part.arrival_s * (duration_s / max(part.span_s, 1e-9)))
-        return part.superpose(rate_scale or wanted_peak_rps / part.peak_rps(_PEAK_WINDOW_S), seed)
+        return part.superpose(rate_scale or wanted_peak_rps / part.peak_rps(_peak_window_s(duration_s)), seed)
 
     def excerpt(scale: float) -> Trace:
         return recorded.excerpt(
@@ -212,8 +213,12 @@ def _scaled(
     if rate_scale is not None:
         return excerpt(rate_scale)
     # Compressed, more of the trace falls into the peak minute than at first: hence twice.
-    scale = wanted_peak_rps / excerpt(1.0).peak_rps(_PEAK_WINDOW_S)
-    return excerpt(scale * wanted_peak_rps / excerpt(scale).peak_rps(_PEAK_WINDOW_S))
+    scale = wanted_peak_rps / excerpt(1.0).peak_rps(_peak_window_s(duration_s))
+    return excerpt(scale * wanted_peak_rps / excerpt(scale).peak_rps(_peak_window_s(duration_s)))
+
+
+def _peak_window_s(duration_s: float) -> float:
+    return min(_PEAK_WINDOW_S, duration_s / 4)
 
 
 def _static_replicas(
@@ -225,7 +230,7 @@ def _static_replicas(
     attainment: float,
     capacity_rps: float,
 ) -> int:
-    replicas = max(1, math.ceil(trace.peak_rps(_PEAK_WINDOW_S) / capacity_rps))
+    replicas = max(1, math.ceil(trace.peak_rps(_peak_window_s(trace.span_s)) / capacity_rps))
     while replicas <= _MAX_NODES:
         clock_mhz = models.gpu.default_clock_mhz
         result = replay(trace, models, settings, replicas=replicas, clock_mhz=clock_mhz, objectives=objectives)
