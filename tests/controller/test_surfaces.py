@@ -74,3 +74,14 @@ async def test_one_at_a_time_and_each_once(store):
     second = await wait(lambda: store.get(other, MIX))
     assert store.get(KEY, MIX) is first
     assert store.get(other, MIX) is second
+
+
+async def test_the_next_bin_serves_while_the_own_surface_is_built(store):
+    known = await wait(lambda: store.get(KEY, MIX))
+    inputs, outputs = KEY.mix_bin
+    near, far = replace(KEY, mix_bin=(inputs + 1, outputs - 1)), replace(KEY, mix_bin=(inputs + 2, outputs))
+    assert store.get(near, MIX) is known
+    assert store.get(far, MIX) is None
+    assert store.get(replace(near, max_num_seqs=32), MIX) is None
+    own = await wait(lambda: (found := store.get(near, MIX)) is not known and found)
+    assert own is not known

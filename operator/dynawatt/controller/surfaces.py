@@ -8,7 +8,7 @@ import asyncio
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dynawatt.perfmodel.catalog import replica_models
 from dynawatt.perfmodel.surface import Surface
@@ -41,21 +41,30 @@ class SurfaceStore:
         self._surfaces: dict[SurfaceKey, asyncio.Future[Surface]] = {}
 
     def get(self, key: SurfaceKey, mix: LengthMix) -> Surface | None:
-        """The surface if it is ready; otherwise its building is started. Raises what the building raised."""
+        """The surface if it is ready; otherwise its building is started, and that of the next bin serves until then.
+
+        Raises what the building raised.
+        """
         future = self._surfaces.get(key)
-        if future is None:
-            if any(not other.done() for other in self._surfaces.values()):
-                return None  # asked again at the next tick; by then the mix may be another one
+        # One at a time: a service asks again at its next tick, and by then its mix may be another one.
+        if future is None and all(other.done() for other in self._surfaces.values()):
             loop = asyncio.get_running_loop()
-            future = loop.run_in_executor(self._workers, _build, key, mix)
-            self._surfaces[key] = future
-        if not future.done():
-            return None
+            future = self._surfaces[key] = loop.run_in_executor(self._workers, _build, key, mix)
+        if future is None or not future.done():
+            return self._neighbour(key)
         if future.exception() is not None:
             del self._surfaces[key]  # so that the next question tries again
             self._workers.shutdown(wait=False)
             self._workers = self._new_worker()
         return future.result()
+
+    def _neighbour(self, key: SurfaceKey) -> Surface | None:
+        """A surface for the same question about a mix in an adjacent bin."""
+        for other, future in self._surfaces.items():
+            apart = max(abs(a - b) for a, b in zip(other.mix_bin, key.mix_bin, strict=True))
+            if apart == 1 and replace(other, mix_bin=key.mix_bin) == key and future.done() and not future.exception():
+                return future.result()
+        return None
 
     @staticmethod
     def _new_worker() -> ProcessPoolExecutor:
