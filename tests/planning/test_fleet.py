@@ -147,3 +147,8 @@ def test_replicas_that_the_last_minutes_needed_are_not_taken_away_yet(surface):
     assert chosen(plan(surface, **quiet))[0] < chosen(plan(surface, **quiet, lasting_demand_rps=12.0))[0] <= 5
     assert chosen(plan(surface, **quiet, lasting_demand_rps=1000.0))[0] == 5
     assert chosen(plan(surface, **quiet, lasting_demand_rps=1.0)) == chosen(plan(surface, **quiet))
+
+
+def test_a_runner_up_says_that_the_last_minutes_kept_it_away(surface):
+    found = plan(surface, demand_rps=2.0, desired_replicas=5, lasting_demand_rps=1000.0)
+    assert "the last minutes had 1000.0 req/s to be ready for" in found.runners_up[0].why_not
