@@ -136,7 +136,8 @@ class FleetPlanner:
             return f"would reach {point.attainment:.1%} of requests within the SLO, {self._wanted(state):.1%} planned"
         more_w = self._cost_w(state, point) - self._cost_w(state, chosen)
         if more_w < 0 and point.replicas < chosen.replicas and state.lasting_demand_rps > state.demand_rps:
-            return f"{-more_w:.0f} W less, but the last minutes had {state.lasting_demand_rps:.1f} req/s to be ready for"
+            lasting = f"{state.lasting_demand_rps:.1f} req/s to be ready for"
+            return f"{-more_w:.0f} W less, but the last minutes had {lasting}"
         if more_w < 0:
             return f"{-more_w:.0f} W less, not worth the change"
         return f"{more_w:.0f} W more"
