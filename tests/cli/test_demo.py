@@ -56,3 +56,18 @@ def test_a_load_that_no_fleet_here_can_carry_is_refused():
 def test_sparkline():
     assert sparkline([0, 5, 10, 20, -1], 10) == " ▄██ "
     assert sparkline([1.0], 0) == ""
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        (["5,900000,10"] * 200, "request 1 has 900010 tokens; the model takes 131072"),
+        (["5,100,10"], "has 1 requests in 0 s; give at least 100 in 60 s"),
+        (["5,100,10"] * 200, "has 200 requests in 0 s"),
+    ],
+)
+def test_a_trace_that_cannot_be_a_load_is_refused(tmp_path, rows, problem):
+    path = tmp_path / "trace.csv"
+    path.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows, ""]))
+    with pytest.raises(InvalidInputError, match=problem):
+        load_scenario(path, **OPTIONS)

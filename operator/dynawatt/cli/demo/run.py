@@ -20,7 +20,7 @@ from dynawatt.cli.demo.scenario import GPU, GPUS_PER_NODE, Scenario
 from dynawatt.cli.demo.view import DemoView
 from dynawatt.cli.demo.watching import ServiceWatch
 from dynawatt.cli.sandbox_view import show_progress
-from dynawatt.errors import OperationError
+from dynawatt.errors import InvalidInputError, OperationError
 from dynawatt.load.cluster import ObjectName, ServiceEndpoints
 from dynawatt.load.replay import ReplayOptions, replay
 from dynawatt.load.report import LoadProgress, LoadReport
@@ -34,7 +34,12 @@ _PLAIN_EVERY_S: Final = 10
 
 
 def run_demo(scenario: Scenario, *, json_file: Path | None, keep: bool) -> None:
-    """Run it to the end. Raises OperationError when a part of it fails; the sandbox is ended in any case."""
+    """Run it to the end; the sandbox is ended in any case.
+
+    Raises InvalidInputError for a file that cannot be written, OperationError when a part of the demo fails.
+    """
+    if json_file is not None and not json_file.parent.is_dir():
+        raise InvalidInputError(f"--json {json_file}: its folder does not exist; create it first")
     console = Console()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = SandboxOptions(name="demo", nodes=scenario.nodes, gpus_per_node=GPUS_PER_NODE, gpu=GPU)

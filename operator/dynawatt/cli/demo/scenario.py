@@ -24,6 +24,7 @@ from dynawatt.adapters.vllm_args import (
 from dynawatt.api.llmservice import LLMServiceSpec
 from dynawatt.errors import InvalidInputError
 from dynawatt.perfmodel.catalog import ReplicaModels, replica_models
+from dynawatt.sandbox.nodesim.starting import MODEL_CONTEXT_TOKENS
 from dynawatt.simulation.engine import EngineSettings
 from dynawatt.simulation.fleet import FleetResult, replay
 from dynawatt.simulation.surfaces import build_surface
@@ -41,6 +42,8 @@ _PEAK_WINDOW_S: Final = 60.0
 _TROUGH: Final = 0.25
 """Lowest rate of the synthetic load as a share of its peak."""
 _MAX_NODES: Final = 16
+_FEWEST_REQUESTS: Final = 100
+"""A trace with fewer says nothing about a load, and cannot be scaled to one."""
 
 
 class TraceFit(StrEnum):
@@ -130,6 +133,8 @@ def load_scenario(
     )
     attainment = spec.slo.attainment_target
 
+    if recorded is not None:
+        _check_fits(recorded, trace_file, min(vllm.max_model_len or MODEL_CONTEXT_TOKENS, models.kv_capacity_tokens))
     shape = recorded or rising_and_falling(duration_s=duration_s, trough_rps=5.0, peak_rps=20.0, seed=seed)
     capacity_rps = _capacity_rps(models, settings, shape, objectives, attainment)
     # Half a replica under the boundary: fleets of whole replicas have so much to spare at their peak on average.
@@ -172,6 +177,21 @@ def load_scenario(
     deployment["spec"]["replicas"] = scenario.replicas
     llmservice["spec"]["replicas"] = {"min": 1, "max": scenario.nodes}
     return scenario
+
+
+def _check_fits(trace: Trace, file: Path | None, most_tokens: int) -> None:
+    """Raises InvalidInputError for a trace that vLLM would refuse a request of, or that cannot be scaled."""
+    tokens = trace.input_tokens + trace.output_tokens
+    if tokens.max() > most_tokens:
+        raise InvalidInputError(
+            f"--trace {file}: request {int(tokens.argmax()) + 1} has {tokens.max()} tokens; "
+            f"the model takes {most_tokens} for input and output together"
+        )
+    if len(trace) < _FEWEST_REQUESTS or trace.span_s < _PEAK_WINDOW_S:
+        raise InvalidInputError(
+            f"--trace {file}: has {len(trace)} requests in {trace.span_s:g} s; "
+            f"give at least {_FEWEST_REQUESTS} in {_PEAK_WINDOW_S:g} s"
+        )
 
 
 def _capacity_rps(
