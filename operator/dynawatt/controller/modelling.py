@@ -4,6 +4,7 @@ import logging
 import time
 from typing import Final
 
+from dynawatt.adapters.objectives import latency_objectives
 from dynawatt.adapters.vllm_metrics import LoadObservation, observe
 from dynawatt.api.conditions import ConditionType, Reason
 from dynawatt.api.llmservice import Knob, LLMServiceSpec
@@ -20,7 +21,6 @@ from dynawatt.planning.plan import ServiceState
 from dynawatt.ports import MetricsSource, MetricsUnavailable
 from dynawatt.simulation.surfaces import clock_grid
 from dynawatt.workload.mix import LengthMix, blend
-from dynawatt.workload.objectives import LatencyObjectives
 from dynawatt.workload.synthetic import azure_conversation_mix
 
 _DEFAULT_STARTUP_S: Final = 300.0
@@ -128,7 +128,7 @@ class Modeller:
             max_num_batched_tokens=target.max_num_batched_tokens,
             max_num_seqs=target.max_num_seqs,
             clocks_mhz=tuple(clock_grid(models, spec.gpu_clock.min_megahertz)),
-            objectives=_objectives(spec),
+            objectives=latency_objectives(spec.slo),
             mix_bin=mix.bin(),
         )
         try:
@@ -139,8 +139,3 @@ class Modeller:
                 return known
             message = f"the latency model cannot be computed, it is tried again: {error or type(error).__name__}"
             raise Hold(ConditionType.SLO_ATTAINABLE, None, Reason.NOT_PLANNED_YET, message) from error
-
-
-def _objectives(spec: LLMServiceSpec) -> LatencyObjectives:
-    ttft = tuple((entry.max_input_tokens, entry.milliseconds / 1000) for entry in spec.slo.time_to_first_token)
-    return LatencyObjectives(ttft=ttft, tbt_s=spec.slo.tbt_objective_s)

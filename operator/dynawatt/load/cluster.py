@@ -23,6 +23,7 @@ from dynawatt.adapters.kubernetes.client import (
 )
 from dynawatt.adapters.kubernetes.cluster import label_selector
 from dynawatt.adapters.kubernetes.watch import EventType, Watcher
+from dynawatt.adapters.objectives import latency_objectives
 from dynawatt.api.group import API_VERSION, LLMSERVICE_PLURAL
 from dynawatt.api.llmservice import LLMServiceSpec
 from dynawatt.errors import InvalidInputError, OperationError
@@ -139,10 +140,7 @@ async def read_objectives(llmservice: ObjectName, kubeconfig: Path | None) -> La
     """The objectives in ``spec.slo`` of an LLMService. Raises InvalidInputError or OperationError."""
     api = api_client(kubeconfig)
     found = await asyncio.to_thread(_read, api, "--llmservice", API_VERSION, LLMSERVICE_PLURAL, llmservice)
-    slo = LLMServiceSpec.parse(found["spec"]).slo
-    bounds = [entry.max_input_tokens for entry in slo.time_to_first_token]
-    limits_s = [limit_s for _, limit_s in slo.ttft_objectives_s]
-    return LatencyObjectives(tuple(zip(bounds, limits_s, strict=True)), slo.tbt_objective_s)
+    return latency_objectives(LLMServiceSpec.parse(found["spec"]).slo)
 
 
 def _read(api: ApiClient, option: str, api_version: str, plural: str, wanted: ObjectName) -> KubernetesObject:

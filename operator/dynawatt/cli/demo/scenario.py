@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import yaml
 
+from dynawatt.adapters.objectives import latency_objectives
 from dynawatt.adapters.trace_files import read_trace
 from dynawatt.adapters.vllm_args import (
     DEFAULT_MAX_NUM_BATCHED_TOKENS,
@@ -127,10 +128,7 @@ def load_scenario(
         kv_capacity_tokens=models.kv_capacity_tokens,
     )
     spec = LLMServiceSpec.parse(llmservice["spec"])
-    objectives = LatencyObjectives(
-        ttft=tuple((entry.max_input_tokens, entry.milliseconds / 1000) for entry in spec.slo.time_to_first_token),
-        tbt_s=spec.slo.tbt_objective_s,
-    )
+    objectives = latency_objectives(spec.slo)
     attainment = spec.slo.attainment_target
 
     if recorded is not None:
