@@ -55,6 +55,7 @@ def dynawatt_sandbox() -> Iterator[Sandbox]:
             plan_interval_s=5,
             observe_interval_s=1,
             rate_window_s=10,
+            peak_window_s=10,
             lease_duration_s=9,
         )
     )

@@ -41,7 +41,7 @@ def operator(*, kubeconfig: Path, prometheus_url: str, options: SandboxOptions) 
             f"--observe-interval-s={options.observe_interval_s:g}",
             f"--rate-window-s={options.rate_window_s:g}",
             "--mix-window-s=120",
-            "--peak-window-s=20",
+            f"--peak-window-s={options.peak_window_s:g}",
             f"--lease-duration-s={options.lease_duration_s:g}",
             f"--health-port={port}",
         ]

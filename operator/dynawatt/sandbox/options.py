@@ -46,6 +46,7 @@ class SandboxOptions:
     plan_interval_s: float = 10.0
     observe_interval_s: float = 2.0
     rate_window_s: float = 10.0
+    peak_window_s: float = 20.0
     lease_duration_s: float = 30.0
 
     def __post_init__(self) -> None:
@@ -59,7 +60,7 @@ class SandboxOptions:
         if self.gpus_per_node & (self.gpus_per_node - 1):
             raise InvalidInputError(f"gpus-per-node is {self.gpus_per_node}: use a power of two up to {most}")
         _check_range("startup-s", self.startup_s, 0, 3600)
-        for name in ("plan_interval_s", "observe_interval_s", "rate_window_s", "lease_duration_s"):
+        for name in ("plan_interval_s", "observe_interval_s", "rate_window_s", "peak_window_s", "lease_duration_s"):
             _check_range(name.replace("_", "-"), getattr(self, name), 1, 3600)
 
     def node_names(self) -> list[str]:
