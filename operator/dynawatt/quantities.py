@@ -9,7 +9,6 @@ from typing import Final
 
 J_PER_KWH: Final = 3_600_000.0
 HZ_PER_MHZ: Final = 1_000_000.0
-J_PER_MJ: Final = 1e-3  # NVML counts millijoules
 MS_PER_S: Final = 1_000.0
 
 

@@ -50,7 +50,6 @@ class _Replica:
     engine: ReplicaEngine
     outstanding: int = 0
     iteration: Iteration | None = None
-    busy_since_s: float = 0.0
     busy_s: float = 0.0
     busy_j_per_gpu: float = 0.0
 
@@ -96,7 +95,6 @@ def replay(
             _apply(replica, now_s, ttft_s, gaps)
         replica.iteration = replica.engine.start_iteration(now_s, clock_mhz)
         if replica.iteration is not None:
-            replica.busy_since_s = now_s
             heapq.heappush(ends, (now_s + replica.iteration.duration_s, index))
     span_s = max(now_s, horizon_s)
     idle_w = models.power.loaded_idle_w(clock_mhz)

@@ -29,7 +29,6 @@ API_ERRORS: Final = (ApiException, urllib3.exceptions.HTTPError, OSError)
 """What a request raises when the API refuses (ApiException) or cannot be reached (the others)."""
 
 MERGE_PATCH: Final = "application/merge-patch+json"
-JSON_PATCH: Final = "application/json-patch+json"
 
 
 def api_client(kubeconfig: Path | None) -> ApiClient:

@@ -80,8 +80,8 @@ class DemoResult:
         table.add_row("energy per output token", f"{baseline_j / tokens:.2f} J", f"{self.energy_j / tokens:.2f} J")
         table.add_row("TTFT within objective", f"{static.ttft_attainment:.2%}", _share(report.attainment.ttft))
         table.add_row("TBT within objective", f"{static.tbt_attainment:.2%}", _share(report.attainment.tbt))
-        table.add_row("failed requests", "0", str(report.failed))
-        table.add_row("requests sent to a second replica", "0", str(report.retried))
+        table.add_row("failed requests", "-", str(report.failed))
+        table.add_row("requests sent to a second replica", "-", str(report.retried))
         clocks = [change.to for change in self.watch.changes if change.knob is Knob.CLOCK]
         counts = [change.to for change in self.watch.changes if change.knob is Knob.REPLICAS]
         default_mhz = scenario.models.gpu.default_clock_mhz

@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from dynawatt.load.report import LoadProgress, LoadReport
 from dynawatt.sandbox.build import ensure_built
 from dynawatt.sandbox.cluster import Sandbox
 from dynawatt.sandbox.options import SandboxOptions
+from dynawatt.sandbox.simulated_gpus import SimulatedNodeClient
 
 _READY_TIMEOUT_S: Final = 120.0
 _GIVE_BACK_TIMEOUT_S: Final = 120.0
@@ -52,7 +53,7 @@ def run_demo(scenario: Scenario, *, json_file: Path | None, keep: bool) -> None:
         _deploy(scenario, kubectl, console)
         report, watch, energy_j, duration_s = asyncio.run(_under_load(scenario, sandbox, console))
         sandbox.check()
-        _give_back(scenario, kubectl, console)
+        _give_back(scenario, sandbox, kubectl, console)
         with console.status("Replaying the same load on the static fleet"):
             static = scenario.replay_static(duration_s)
         result = DemoResult(scenario, report, static, watch, energy_j, duration_s)
@@ -101,16 +102,31 @@ def _deploy(scenario: Scenario, kubectl: _Kubectl, console: Console) -> None:
     )
 
 
-def _give_back(scenario: Scenario, kubectl: _Kubectl, console: Console) -> None:
+def _give_back(scenario: Scenario, sandbox: Sandbox, kubectl: _Kubectl, console: Console) -> None:
+    default_mhz = scenario.models.gpu.default_clock_mhz
     with console.status("Deleting the LLMService: everything is given back"):
         kubectl.run("delete", "llmservice/llama-70b", f"--timeout={_GIVE_BACK_TIMEOUT_S:.0f}s")
         replicas = kubectl.run("get", "deployment/llama-70b", "-o=jsonpath={.spec.replicas}")
-    if replicas != str(scenario.replicas):
-        raise OperationError(f"the Deployment has {replicas} replicas after giving back: must be {scenario.replicas}")
+        if replicas != str(scenario.replicas):
+            raise OperationError(
+                f"the Deployment has {replicas} replicas after giving back: must be {scenario.replicas}"
+            )
+        _until(
+            lambda: _clocks_mhz(sandbox),
+            {float(default_mhz)},
+            timeout_s=_GIVE_BACK_TIMEOUT_S,
+            what=f"all GPUs run at {default_mhz} MHz",
+        )
     console.print(f"Given back: the Deployment asks for {replicas} replicas again, clocks are at their defaults.")
 
 
-def _until(ask: Any, wanted: str, *, timeout_s: float, what: str) -> None:
+def _clocks_mhz(sandbox: Sandbox) -> set[float]:
+    """The clocks that the GPUs of all nodes run at."""
+    nodes = [SimulatedNodeClient(sandbox.nodesim_url, name) for name in sandbox.options.node_names()]
+    return {float(device.sm_clock_mhz()) for node in nodes for device in node.devices()}
+
+
+def _until(ask: Callable[[], object], wanted: object, *, timeout_s: float, what: str) -> None:
     deadline_s = time.monotonic() + timeout_s
     while (found := ask()) != wanted:
         if time.monotonic() > deadline_s:

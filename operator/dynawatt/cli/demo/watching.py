@@ -49,15 +49,13 @@ class ServiceWatch:
                 pass
             await asyncio.sleep(interval_s)
 
-    def read_status(self) -> LLMServiceStatus | None:
+    def read_status(self) -> LLMServiceStatus:
         """Status of the LLMService now. Raises API_ERRORS."""
         path = resource_path(API_VERSION, LLMSERVICE_PLURAL, namespace=self.namespace, name=self.name)
         body: dict[str, Any] = request_json(self.api, "GET", path)
         return LLMServiceStatus.model_validate(body.get("status") or {})
 
-    def _take(self, status: LLMServiceStatus | None) -> None:
-        if status is None:
-            return
+    def _take(self, status: LLMServiceStatus) -> None:
         self.status = status
         if status.last_decision is not None and status.last_decision not in self.decisions:
             self.decisions.append(status.last_decision)
