@@ -4,52 +4,58 @@ A CSV file with the columns TIMESTAMP, ContextTokens and GeneratedTokens in any
 place, one request per line in order of time. Timestamps are UTC, with up to 9
 fractional digits, or plain seconds; the first request is time 0.
 
-Whole columns are parsed at once, as traces of a week hold tens of millions of
-lines. Only when that fails is the file read again line by line, to say where.
+Whole columns are parsed at once, a block of lines at a time, as traces of a week
+hold tens of millions of lines. Only when that fails is the file read again line
+by line, to say where.
 """
 
-import contextlib
 import csv
-import math
-import re
 import warnings
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import IO, Final, NoReturn
+from typing import IO, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dynawatt.adapters.trace_lines import COLUMNS, is_number, refuse_first_bad_line
 from dynawatt.errors import InvalidInputError
-from dynawatt.workload.trace import MAX_TOKENS, Trace
+from dynawatt.workload.trace import Trace, joined
 
-COLUMNS: Final = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
-_TIME_FORMAT: Final = "a UTC time like 2023-11-16 18:15:46.6805900, or seconds"
-_DATE_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d{1,9})?(\+00:00|Z)?")
+_BLOCK_LINES: Final = 1 << 17
 _MAX_TIME_CHARACTERS: Final = 40
 _ROW: Final = np.dtype([("time", f"S{_MAX_TIME_CHARACTERS}"), ("input", np.int64), ("output", np.int64)])
 
 
 def read_trace(path: Path) -> Trace:
     """Read a trace. Raises InvalidInputError with file, line, value and remedy."""
+    return joined(list(read_blocks(path)))
+
+
+def read_blocks(path: Path) -> Iterator[Trace]:
+    """A trace, some lines at a time, at times since its first request.
+
+    Raises InvalidInputError with file, line, value and remedy as soon as a block makes no sense.
+    """
+    requests = 0
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             columns = _columns(path, file)
             try:
-                trace = _read_columns(file, columns)
+                for block in _parsed(file, columns):
+                    requests += len(block)
+                    yield block
             except (ValueError, Warning):
                 file.seek(0)
-                _refuse_first_bad_line(path, file, columns)
+                refuse_first_bad_line(path, file, columns)
     except UnicodeDecodeError as error:
         raise InvalidInputError(
             f"trace {path}: is not a text file (byte {error.start}: {error.reason}); give a CSV file, not compressed"
         ) from error
     except OSError as error:
         raise InvalidInputError(f"trace {path}: {error.strerror}; give a CSV file that can be read") from error
-    if not len(trace):
+    if not requests:
         raise InvalidInputError(f"trace {path}: holds no request; give one with at least one line below the header")
-    return trace
 
 
 def write_trace(path: Path, trace: Trace) -> None:
@@ -70,86 +76,56 @@ def _columns(path: Path, file: IO[str]) -> list[int]:
     return [found.index(name) for name in COLUMNS]
 
 
-def _read_columns(file: IO[str], columns: Sequence[int]) -> Trace:
-    """The rest of the file as a trace. Raises ValueError or a warning when anything is wrong with it."""
+def _parsed(file: IO[str], columns: Sequence[int]) -> Iterator[Trace]:
+    """The rest of the file in blocks. Raises ValueError or a warning when anything is wrong with it."""
+    first: tuple[bool, NDArray[Any]] | None = None
+    last_s = 0.0
+    while len(rows := _read_rows(file, columns)):
+        are_seconds, times = _times(rows["time"])
+        if first is None:
+            first = are_seconds, times[:1].copy()
+        if are_seconds != first[0]:
+            raise ValueError("numbers and dates")
+        since_first = times - first[1]  # whole nanoseconds are subtracted before they are rounded
+        arrival_s = since_first if are_seconds else since_first / 1e9
+        block = Trace(arrival_s, rows["input"].copy(), rows["output"].copy())
+        if block.arrival_s[0] < last_s:
+            raise ValueError("not in order of time")
+        last_s = block.span_s
+        yield block
+
+
+def _read_rows(file: IO[str], columns: Sequence[int]) -> NDArray[np.void]:
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # numpy only warns of other time zones and of fractions of a token
+        warnings.simplefilter("error")  # numpy only warns of fractions of a token
         warnings.filterwarnings("ignore", message=".*input contained no data")
-        rows = np.loadtxt(file, delimiter=",", usecols=columns, dtype=_ROW, comments=None, quotechar='"', ndmin=1)
-        return Trace(_times_s(rows["time"]), rows["input"].copy(), rows["output"].copy())
+        # numpy says that blank lines do not count as rows of a block.
+        warnings.filterwarnings("ignore", message=".*contained no data and will not be counted")
+        return np.loadtxt(
+            file,
+            delimiter=",",
+            usecols=columns,
+            dtype=_ROW,
+            comments=None,
+            quotechar='"',
+            ndmin=1,
+            max_rows=_BLOCK_LINES,
+        )
 
 
-def _times_s(texts: NDArray[np.bytes_]) -> NDArray[np.float64]:
-    """Seconds since the first. Raises ValueError."""
-    if not len(texts):
-        return np.empty(0)
-    if _is_number(texts[0].decode()):
-        seconds = texts.astype(np.float64)
-        return np.asarray(seconds - seconds[0])
+def _times(texts: NDArray[np.bytes_]) -> tuple[bool, NDArray[Any]]:
+    """Whether these are seconds, like the first of them, and these, or else nanoseconds as whole numbers.
+
+    Raises ValueError, or a warning of another time zone.
+    """
+    if is_number(texts[0].decode()):
+        return True, texts.astype(np.float64)
     for suffix in (b"+00:00", b"Z"):
-        if texts[0].endswith(suffix):
+        if np.strings.endswith(texts, suffix).any():
             texts = np.strings.replace(texts, suffix, b"")
-    if (np.strings.str_len(texts) < len("YYYY-MM-DD hh:mm:ss")).any() or not np.strings.isdigit(
-        texts.astype("S4")
-    ).all():
+    shortest = len("YYYY-MM-DD hh:mm:ss")
+    if (np.strings.str_len(texts) < shortest).any() or not np.strings.isdigit(texts.astype("S4")).all():
         raise ValueError("not all are times")
-    times = texts.astype("datetime64[ns]")
-    return np.asarray((times - times[0]) / np.timedelta64(1, "s"))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _refuse_first_bad_line(path: Path, file: IO[str], columns: Sequence[int]) -> NoReturn:
-    """Find out what is wrong with a file that could not be read."""
-    before: tuple[str, float | int] | None = None
-    as_number: bool | None = None
-    with contextlib.suppress(csv.Error):
-        for line, row in _lines(file):
-            place = f"trace {path}, line {line}"
-            if len(row) <= max(columns):
-                raise InvalidInputError(f"{place}: has {len(row)} values; needs one for each column of the header")
-            time, *counts = (row[column].strip() for column in columns)
-            for name, text in zip(COLUMNS[1:], counts, strict=True):
-                if not re.fullmatch(r"[+-]?\d{1,18}", text) or not 1 <= int(text) <= MAX_TOKENS:
-                    raise InvalidInputError(
-                        f"{place}: {name} is {text[:40]!r}; must be a whole number from 1 to {MAX_TOKENS}"
-                    )
-            as_number = _is_number(time) if as_number is None else as_number
-            value = _order(time, as_number=as_number)
-            if value is None:
-                must = "must be seconds as in the lines above" if as_number else f"must be {_TIME_FORMAT}"
-                raise InvalidInputError(f"{place}: TIMESTAMP is {time[:40]!r}; {must}")
-            if before is not None and value < before[1]:
-                raise InvalidInputError(
-                    f"{place}: TIMESTAMP {time} is before {before[0]} of the line above; sort the lines by time"
-                )
-            before = (time, value)
-    raise InvalidInputError(f"trace {path}: cannot be read as CSV; write it with the columns {','.join(COLUMNS)} only")
-
-
-def _lines(file: IO[str]) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers and values below the header, without blank lines."""
-    reader = csv.reader(line.replace("\0", "\N{REPLACEMENT CHARACTER}") for line in file)
-    next(reader)
-    for row in reader:
-        if row:
-            yield reader.line_num, row
-
-
-def _order(time: str, *, as_number: bool) -> float | int | None:
-    """Something that sorts as the times do; None when this is no time."""
-    if as_number:
-        return float(time) if _is_number(time) else None
-    if not _DATE_TIME.fullmatch(time):
-        return None
-    plain = time.removesuffix("Z").removesuffix("+00:00")
-    try:
-        datetime.fromisoformat(plain)
-    except ValueError:
-        return None
-    return int(np.datetime64(plain, "ns").astype(np.int64))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return False, texts.astype("datetime64[ns]").astype(np.int64)

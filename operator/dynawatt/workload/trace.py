@@ -5,6 +5,7 @@ time-shifted copies, as if more independent users came, or compresses time, whic
 keeps the burstiness of the original.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -93,22 +94,28 @@ class Trace:
 
         The first copy stays where it is; of the last one only the fraction that is wanted is kept, at random.
         """
-        check_rate_scale(factor)
-        rng = np.random.default_rng(seed)
-        whole = int(factor)
-        copies = whole + (factor > whole)
-        shifts = self.span_s * (np.arange(copies) + rng.uniform(-0.4, 0.4, copies)) / copies
-        shifts[0] = 0.0
-        rows = [np.arange(len(self)) for _ in range(copies)]
-        if factor > whole:
-            rows[-1] = rng.permutation(len(self))[: round(len(self) * (factor - whole))]
+        copies = self.copies(factor, seed)
+        rows = [np.arange(len(self)) if kept is None else kept for _, kept in copies]
         times = [
             (self.arrival_s[row] + shift) % self.span_s if shift else self.arrival_s[row]
-            for row, shift in zip(rows, shifts, strict=True)
+            for row, (shift, _) in zip(rows, copies, strict=True)
         ]
         all_rows, all_times = np.concatenate(rows), np.concatenate(times)
         order = np.argsort(all_times, kind="stable")
         return self._pick(all_rows[order], all_times[order])
+
+    def copies(self, factor: float, seed: int) -> list[tuple[float, NDArray[np.int64] | None]]:
+        """What is superposed: the shift of each copy in s, and its requests where these are not all."""
+        check_rate_scale(factor)
+        rng = np.random.default_rng(seed)
+        whole = int(factor)
+        count = whole + (factor > whole)
+        shifts = self.span_s * (np.arange(count) + rng.uniform(-0.4, 0.4, count)) / count
+        shifts[0] = 0.0
+        kept: list[NDArray[np.int64] | None] = [None] * count
+        if factor > whole:
+            kept[-1] = rng.permutation(len(self))[: round(len(self) * (factor - whole))]
+        return list(zip(shifts.tolist(), kept, strict=True))
 
     def excerpt(
         self,
@@ -143,6 +150,18 @@ class Trace:
 
     def _pick(self, rows: NDArray[np.int64], times: NDArray[np.float64]) -> "Trace":
         return Trace(times, self.input_tokens[rows], self.output_tokens[rows])
+
+
+def joined(pieces: Sequence[Trace]) -> Trace:
+    """One trace of pieces that follow one another; of none, an empty one."""
+    if len(pieces) == 1:
+        return pieces[0]
+    none = np.empty(0, dtype=np.int64)
+    return Trace(
+        np.concatenate([np.empty(0), *(piece.arrival_s for piece in pieces)]),
+        np.concatenate([none, *(piece.input_tokens for piece in pieces)]),
+        np.concatenate([none, *(piece.output_tokens for piece in pieces)]),
+    )
 
 
 def check_rate_scale(factor: float) -> None:
