@@ -10,6 +10,7 @@ from typing import Final
 J_PER_KWH: Final = 3_600_000.0
 HZ_PER_MHZ: Final = 1_000_000.0
 MS_PER_S: Final = 1_000.0
+S_PER_HOUR: Final = 3_600.0
 
 
 def kwh(energy_j: float) -> float:

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final, Literal, TypeAlias
 
+from dynawatt.perfmodel.gpus import GpuSpec
+
 Reason: TypeAlias = Literal[
     "ContainerNotFound", "NoVllmContainer", "AmbiguousContainer", "ShellCommand", "ConfigFile", "InvalidArguments"
 ]
 
 DEFAULT_PORT: Final = 8000
-# What vLLM's API server takes on GPUs with 70 GiB and more that are not A100s.
-DEFAULT_MAX_NUM_BATCHED_TOKENS: Final = 8192
-DEFAULT_MAX_NUM_SEQS: Final = 1024
+_LARGE_GPU_BYTES: Final = 70 * 2**30
 
 _MODULE: Final = "vllm.entrypoints.openai.api_server"
 _SHELLS: Final = frozenset({"sh", "bash", "dash", "ash", "zsh"})
@@ -70,6 +70,23 @@ class VllmSettings:
     def served_model_name(self) -> str:
         """The name in metrics and responses."""
         return self.served_model_names[0]
+
+
+def default_max_num_batched_tokens(gpu: GpuSpec) -> int:
+    """Tokens per iteration that vLLM's API server takes where ``--max-num-batched-tokens`` is absent."""
+    if gpu.name.startswith("b200"):
+        return 16384
+    return 8192 if _is_large(gpu) else 2048
+
+
+def default_max_num_seqs(gpu: GpuSpec, max_num_batched_tokens: int) -> int:
+    """Running requests that vLLM's API server takes where ``--max-num-seqs`` is absent."""
+    return min(1024 if _is_large(gpu) else 256, max_num_batched_tokens)
+
+
+def _is_large(gpu: GpuSpec) -> bool:
+    """As in ``EngineArgs.get_batch_defaults``, which keeps A100s out: large chunks made them slower (PR #17885)."""
+    return gpu.memory_bytes >= _LARGE_GPU_BYTES and not gpu.name.startswith("a100")
 
 
 def find_vllm_container(pod_spec: Mapping[str, Any], name: str | None = None) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ LLMSERVICE_KIND: Final = "LLMService"
 LLMSERVICE_PLURAL: Final = "llmservices"
 GPUNODE_KIND: Final = "GPUNode"
 GPUNODE_PLURAL: Final = "gpunodes"
+MODELPROFILE_KIND: Final = "ModelProfile"
 
 CLAIM_ANNOTATION: Final = f"{GROUP}/clock-claim"
 """On a vLLM pod: the operator's permission to govern this pod's GPUs (see ``claims``)."""

@@ -21,7 +21,9 @@ _SUBCOMMANDS = {
     "demo": "The whole system on this machine, under load, ending with what was saved.",
     "load": "Replay a request trace against vLLM and measure TTFT and TBT.",
     "operator": "Watch LLMServices and keep them at the fewest joules within their SLO.",
+    "profile": "Performance profiles: what a model costs on a GPU, from which measurements, how exactly.",
     "sandbox": "A real Kubernetes control plane on this machine with simulated GPU nodes and vLLM pods.",
+    "simulate": "Replay a load on a simulated fleet under one policy after another: energy, latencies, a report.",
 }
 
 # typer keeps the base class of its usage errors private; BadParameter is the public way to it.

@@ -1,65 +1,72 @@
-"""Finds the models of a replica from what vLLM was started with.
+"""Picks the profile of a model on a GPU out of a collection, and refuses what it does not cover."""
 
-Two architectures so far, both on H100 in bf16; fine-tunes are recognised by the
-size in their name.
-"""
-
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
-from dynawatt.perfmodel.gpus import GpuSpec, gpu_by_name
-from dynawatt.perfmodel.models import PowerModel, StepModel
-from dynawatt.perfmodel.roofline import Architecture, RooflineModel
+from dynawatt.errors import InvalidInputError
+from dynawatt.perfmodel.architecture import ServedModel
+from dynawatt.perfmodel.architectures import nearest_names
+from dynawatt.perfmodel.gpus import GpuSpec
+from dynawatt.perfmodel.profile import ModelProfile, ReplicaProfile
 
-# Parameters, layers and heads as in each model's published config.json.
-_LLAMA_3_8B: Final = Architecture("llama-3.1-8b", 8.03e9, layers=32, hidden=4096, kv_heads=8, head_dim=128)
-_LLAMA_3_70B: Final = Architecture("llama-3.1-70b", 70.6e9, layers=80, hidden=8192, kv_heads=8, head_dim=128)
-_BY_NAME: Final = (("llama-3", "8b", _LLAMA_3_8B), ("llama-3", "70b", _LLAMA_3_70B))
-
-_GPU_MEMORY_UTILISATION: Final = 0.9  # vLLM's default of --gpu-memory-utilization
-_ACTIVATION_BYTES: Final = 4e9  # activations and CUDA graphs per GPU, a round figure
-TENSOR_PARALLEL_SIZES: Final = (1, 2, 4, 8)
+_MOST_GPUS: Final = 16
+"""Of one replica, on one node."""
 
 
-class UnknownProfileError(ValueError):
-    """No profile fits; the message says which ones exist."""
+class UnknownProfileError(InvalidInputError):
+    """No profile fits; the message says which ones are near."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReplicaModels:
-    """Everything physical about one replica of a shape."""
-
-    profile: str
-    gpu: GpuSpec
-    tensor_parallel: int
-    step: StepModel
-    power: PowerModel
-    kv_capacity_tokens: int
+def profile_name(architecture: str, precision: str, gpu: str) -> str:
+    """Name of the usual profile of an architecture on a GPU; ones for special purposes have others."""
+    return f"{architecture}-{precision}-{gpu}"
 
 
-def replica_models(model: str, gpu: str, tensor_parallel: int) -> ReplicaModels:
-    """Models of a replica of ``model`` (a Hugging Face name) on ``tensor_parallel`` GPUs.
+def pick_profile(profiles: Mapping[str, ModelProfile], model: ServedModel, gpu: GpuSpec) -> ModelProfile:
+    """The profile of a model on a GPU, with the model's own context limit. Raises UnknownProfileError.
 
-    Raises UnknownProfileError when no profile fits or the weights do not, InvalidInputError for an unknown GPU.
+    Profiles stand under their names; a collection that reads them from files reads no other one.
     """
-    wanted = model.lower()
-    architecture = next((arch for family, size, arch in _BY_NAME if family in wanted and f"-{size}" in wanted), None)
-    if architecture is None:
-        known = ", ".join(arch.name for _, _, arch in _BY_NAME)
-        raise UnknownProfileError(f"no profile for model {model!r}: profiles exist for {known}")
-    if tensor_parallel not in TENSOR_PARALLEL_SIZES:
-        raise UnknownProfileError(f"no profile for tensor parallelism {tensor_parallel}: must be 1, 2, 4 or 8")
-    spec = gpu_by_name(gpu)
-    usable_bytes = spec.memory_bytes * _GPU_MEMORY_UTILISATION - _ACTIVATION_BYTES
-    kv_bytes = tensor_parallel * usable_bytes - architecture.weight_bytes
-    if kv_bytes <= 0:
-        raise UnknownProfileError(f"{architecture.name} does not fit on {tensor_parallel} x {spec.name}")
-    roofline = RooflineModel(architecture, spec, tensor_parallel)
-    return ReplicaModels(
-        profile=f"{architecture.name}-{spec.name}-tp{tensor_parallel}",
-        gpu=spec,
-        tensor_parallel=tensor_parallel,
-        step=roofline,
-        power=roofline,
-        kv_capacity_tokens=int(kv_bytes // architecture.kv_bytes_per_token),
-    )
+    wanted = profile_name(model.architecture.name, model.precision, gpu.name)
+    if wanted not in profiles:
+        raise UnknownProfileError(
+            f"no profile for {model.architecture.name} in {model.precision} on {gpu.name}: "
+            f"{nearest_names(wanted, profiles)}"
+        )
+    profile = profiles[wanted]
+    return profile if profile.architecture == model.architecture else replace(profile, architecture=model.architecture)
+
+
+def replica_of(profile: ModelProfile, tensor_parallel: int) -> ReplicaProfile:
+    """The replica of a profile at a tensor-parallel degree.
+
+    Raises UnknownProfileError when the weights leave no memory for a KV cache, InvalidInputError when the profile does
+    not cover the degree.
+    """
+    if tensor_parallel >= 1 and ReplicaProfile(profile, tensor_parallel).kv_capacity_tokens <= 0:
+        needed = _fewest_gpus(profile)
+        raise UnknownProfileError(
+            f"{profile.architecture.name} in {profile.precision} does not fit on {tensor_parallel} x "
+            f"{profile.gpu.name}: " + (f"needs at least {needed} GPUs" if needed else "needs a GPU with more memory")
+        )
+    return profile.replica(tensor_parallel)
+
+
+def check_engine_range(replica: ReplicaProfile, *, max_num_batched_tokens: int, max_num_seqs: int) -> None:
+    """Refuse engine settings under which iterations could leave the profile's range. Raises InvalidInputError."""
+    if not 1 <= max_num_batched_tokens <= replica.max_iteration_tokens:
+        raise InvalidInputError(
+            f"--max-num-batched-tokens is {max_num_batched_tokens}: profile {replica.model.name} covers iterations of "
+            f"1 to {replica.max_iteration_tokens} tokens"
+        )
+    if not 1 <= max_num_seqs <= replica.max_decode_requests:
+        raise InvalidInputError(
+            f"--max-num-seqs is {max_num_seqs}: profile {replica.model.name} covers 1 to "
+            f"{replica.max_decode_requests} decoding requests"
+        )
+
+
+def _fewest_gpus(profile: ModelProfile) -> int | None:
+    sizes = [2**power for power in range(_MOST_GPUS.bit_length())]
+    return next((size for size in sizes if ReplicaProfile(profile, size).kv_capacity_tokens > 0), None)

@@ -18,8 +18,20 @@ class Batch:
     """Sum of the tokens these requests have in the KV cache."""
     prefill_tokens: int
     """Prompt tokens processed in this iteration, over all requests."""
-    prefill_context_tokens: int
-    """Tokens that the prefilled requests already have in the KV cache from earlier chunks."""
+    prefill_pairs: float
+    """Sum of ``chunk_pairs`` over the prefilled chunks.
+
+    A sum over chunks, because several short prompts attend to far fewer tokens than one long one of the same total.
+    """
+
+
+def chunk_pairs(tokens: float, context_tokens: float) -> float:
+    """Query-key pairs that attention computes for a prompt chunk.
+
+    Each token attends to the ``context_tokens`` that its prompt already has in the KV cache, to those before it in the
+    chunk, and to itself.
+    """
+    return tokens * (context_tokens + (tokens + 1) / 2)
 
 
 class StepModel(Protocol):

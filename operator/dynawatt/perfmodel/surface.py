@@ -1,13 +1,41 @@
-"""A surface: what one replica of a shape does at a clock and a load, for one mix and one SLO.
+"""A surface: what one replica of a shape does at a clock and a load, for one mix, one arrival process and one SLO.
 
 Built by simulation (``simulation.surfaces``), asked by the planner. Between
 grid points everything is linear in the load. Attainment falls ever faster with
-the load, so the line stays below the curve and promises no more than is so.
+the load, so the line stays below the curve and promises no more than is so;
+around the attainments that are planned for, the grid is so fine that the line
+hardly matters.
 """
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final, TypeAlias, TypeVar
+
+Interval: TypeAlias = tuple[float, float]
+"""Lower and upper end of a 95 % confidence interval."""
+
+UNKNOWN: Final[Interval] = (0.0, 1.0)
+"""An attainment nobody measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassLatency:
+    """Latency of one request-length class at an operating point, counted over all replicas that were simulated."""
+
+    name: str
+    """As in ``workload.classes.CLASS_NAMES``."""
+    requests: float
+    gaps: float
+    """How many first tokens and how many inter-token gaps the figures stand on."""
+    ttft_attainment: float
+    tbt_attainment: float
+    ttft_p50_s: float
+    ttft_p99_s: float
+    tbt_p50_s: float
+    tbt_p99_s: float
+    ttft_interval: Interval = UNKNOWN
+    tbt_interval: Interval = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +49,15 @@ class SurfacePoint:
     tbt_p99_s: float
     power_w: float
     """All GPUs of the replica."""
+    ttft_p50_s: float = 0.0
+    tbt_p50_s: float = 0.0
+    output_tokens_per_s: float = 0.0
+    """Generated tokens."""
+    ttft_interval: Interval = UNKNOWN
+    """Of the attainment; misses come in clusters, which the interval allows for."""
+    tbt_interval: Interval = UNKNOWN
+    classes: tuple[ClassLatency, ...] = ()
+    """Classes with enough requests to tell, in the order of their index."""
 
     def attains(self, fraction: float) -> bool:
         """Whether both attainments reach ``fraction``."""
@@ -31,10 +68,18 @@ class SurfacePoint:
         """The lower of both attainments."""
         return min(self.ttft_attainment, self.tbt_attainment)
 
+    @property
+    def j_per_token(self) -> float:
+        """Energy of all GPUs of the replica per generated token; infinite without any."""
+        return self.power_w / self.output_tokens_per_s if self.output_tokens_per_s > 0 else float("inf")
+
     def mixed(self, other: "SurfacePoint", share: float) -> "SurfacePoint":
-        """The point at a share of the way to another one."""
-        here, there = astuple(self), astuple(other)
-        return SurfacePoint(*(a + share * (b - a) for a, b in zip(here, there, strict=True)))
+        """The point at a share of the way to another one; of classes, those that both know."""
+        known = {latency.name: latency for latency in other.classes}
+        shared = [(latency, known[latency.name]) for latency in self.classes if latency.name in known]
+        return replace(
+            _between(self, other, share), classes=tuple(_between(here, there, share) for here, there in shared)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +132,21 @@ class Surface:
         return [(fleets[below], 1 - share), (fleets[above], share)]
 
 
+_Linear = TypeVar("_Linear", SurfacePoint, ClassLatency)
+
+
+def _between(here: _Linear, there: _Linear, share: float) -> _Linear:
+    """Every number and every interval at a share of the way; the rest is from ``here``."""
+    changes: dict[str, Any] = {}
+    for each in fields(here):
+        a, b = getattr(here, each.name), getattr(there, each.name)
+        if isinstance(a, float | int):
+            changes[each.name] = a + share * (b - a)
+        elif each.name.endswith("_interval"):
+            changes[each.name] = (a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1]))
+    return replace(here, **changes)
+
+
 def _capacity_rps(row: Sequence[SurfacePoint], fraction: float) -> float:
     lower: SurfacePoint | None = None
     for upper in row:
@@ -102,11 +162,22 @@ def _capacity_rps(row: Sequence[SurfacePoint], fraction: float) -> float:
 def _at(row: Sequence[SurfacePoint], rate_rps: float) -> SurfacePoint:
     index = bisect_left(row, rate_rps, key=lambda point: point.rate_rps)
     if index >= len(row):
-        last = row[-1]
-        served = last.rate_rps / rate_rps
-        return replace(last, ttft_attainment=last.ttft_attainment * served, tbt_attainment=last.tbt_attainment * served)
+        return _overloaded(row[-1], rate_rps)
     upper = row[index]
     if index == 0:
         return upper
     lower = row[index - 1]
     return lower.mixed(upper, (rate_rps - lower.rate_rps) / (upper.rate_rps - lower.rate_rps))
+
+
+def _overloaded(last: SurfacePoint, rate_rps: float) -> SurfacePoint:
+    """The last point of a row under more load than that; which class is left waiting is not known."""
+    served = last.rate_rps / rate_rps
+    return replace(
+        last,
+        ttft_attainment=last.ttft_attainment * served,
+        tbt_attainment=last.tbt_attainment * served,
+        ttft_interval=(last.ttft_interval[0] * served, last.ttft_interval[1] * served),
+        tbt_interval=(last.tbt_interval[0] * served, last.tbt_interval[1] * served),
+        classes=(),
+    )

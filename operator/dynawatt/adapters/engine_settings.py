@@ -1,0 +1,22 @@
+"""The engine settings that a vLLM replica runs with: its flags, and vLLM's defaults where they are absent."""
+
+from dynawatt.adapters.vllm_args import VllmSettings, default_max_num_batched_tokens, default_max_num_seqs
+from dynawatt.errors import InvalidInputError
+from dynawatt.perfmodel.catalog import check_engine_range
+from dynawatt.perfmodel.profile import ReplicaProfile
+from dynawatt.simulation.settings import EngineSettings
+
+
+def engine_settings(vllm: VllmSettings, replica: ReplicaProfile) -> EngineSettings:
+    """Settings of a replica started with these flags.
+
+    Raises InvalidInputError when vLLM would not start with them or the profile does not cover them.
+    """
+    max_num_batched_tokens = vllm.max_num_batched_tokens or default_max_num_batched_tokens(replica.gpu)
+    max_num_seqs = vllm.max_num_seqs or default_max_num_seqs(replica.gpu, max_num_batched_tokens)
+    if max_num_batched_tokens < max_num_seqs:
+        raise InvalidInputError(
+            f"--max-num-batched-tokens is {max_num_batched_tokens}: must be at least --max-num-seqs, {max_num_seqs}"
+        )
+    check_engine_range(replica, max_num_batched_tokens=max_num_batched_tokens, max_num_seqs=max_num_seqs)
+    return EngineSettings(max_num_batched_tokens, max_num_seqs, replica.kv_capacity_tokens)
