@@ -6,11 +6,13 @@ from dynawatt.adapters.calibration import validation
 from dynawatt.adapters.calibration.validation import ValidationSet, recomputed_sets, stored_sets
 from dynawatt.adapters.profile_files import shipped_profiles
 from dynawatt.errors import InvalidInputError
+from dynawatt.perfmodel.architectures import ARCHITECTURES
 from dynawatt.perfmodel.power import POWER
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the measurements are not beside the repository")
 NAME = "llama-3.1-70b-bf16-h100-sxm"
+DENSE = POWER["h100-sxm", "bf16"].residuals_of(ARCHITECTURES["llama-3.1-70b"])
 
 
 def key(each):
@@ -26,9 +28,7 @@ def test_stored_sets_that_profiles_share_stand_once():
     profiles = [shipped_profiles()[name] for name in (NAME, "llama-3.1-8b-bf16-h100-sxm")]
     sets = stored_sets(profiles)
     shared = [each for each in sets if each.profile is None]
-    assert {key(each) for each in shared} == {
-        key(ValidationSet(None, each, recomputed=False)) for each in POWER["h100-sxm", "bf16"].residuals
-    }
+    assert {key(each) for each in shared} == {key(ValidationSet(None, each, recomputed=False)) for each in DENSE}
     assert len({key(each) for each in sets}) == len(sets)
     own = [each for each in sets if each.profile == NAME]
     assert own
@@ -39,11 +39,19 @@ def test_stored_sets_that_profiles_share_stand_once():
 def test_recomputed_power_and_clock_shape_equal_the_stored_ones(recomputed):
     now = {key(each): each for each in recomputed if each.profile is None}
     assert all(each.recomputed for each in now.values())
-    for each in POWER["h100-sxm", "bf16"].residuals:
+    for each in DENSE:
         again = now[key(ValidationSet(None, each, recomputed=True))].residual
         assert again.points == each.points
         for figure in ("median_abs_error", "p90_abs_error", "mean_abs_error"):
             assert getattr(again, figure) == pytest.approx(getattr(each, figure), abs=1e-4)
+
+
+@needs_data
+@pytest.mark.parametrize(("model", "kind"), [("llama-3.1-8b", "dense"), ("mixtral-8x7b", "experts")])
+def test_recomputed_power_is_of_models_of_the_same_kind(model, kind):
+    profile = shipped_profiles()[f"{model}-bf16-b200-sxm"]
+    shared = [each.name for each in recomputed_sets([profile], DATA, lambda _: None) if each.profile is None]
+    assert {name for name in shared if name.startswith("ml-energy")} == {f"ml-energy-{kind} b200-sxm bf16"}
 
 
 @needs_data
@@ -102,7 +110,7 @@ def test_shipped_profiles_have_the_power_of_their_gpu_and_precision(name):
     assert profile.power == calibration.coefficients
     of_power = tuple(each for each in profile.residuals if each.quantity in ("power", "clock_shape"))
     # Nothing was measured of the power of the engine of 2023.
-    assert of_power == (() if name == "llama-2-70b-h100-2023" else calibration.residuals)
+    assert of_power == (() if name == "llama-2-70b-h100-2023" else calibration.residuals_of(profile.architecture))
 
 
 def test_a_folder_without_measurements(tmp_path):

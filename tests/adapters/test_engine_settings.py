@@ -54,3 +54,17 @@ def test_no_more_requests_than_tokens_by_default():
 def test_settings_that_cannot_be_modelled(flags, problem):
     with pytest.raises(InvalidInputError, match=problem):
         settings(**flags)
+
+
+def test_long_prefills_are_capped_as_flagged():
+    assert settings().long_prefill_token_threshold == 0
+    assert settings(long_prefill_token_threshold=512).long_prefill_token_threshold == 512
+
+
+def test_priorities_that_nobody_sends_order_nothing():
+    assert settings(scheduling_policy="priority") == settings()
+
+
+def test_an_unknown_scheduling_policy_is_refused():
+    with pytest.raises(InvalidInputError, match="--scheduling-policy is 'sjf': must be fcfs or priority"):
+        settings(scheduling_policy="sjf")

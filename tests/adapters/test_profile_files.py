@@ -75,6 +75,7 @@ PROFILES = st.builds(
         byte_core_share=st.floats(0, 1),
         j_per_flop=st.floats(0, 1e-11),
         j_per_link_byte=st.floats(0, 1e-9),
+        j_per_logit=st.floats(0, 1e-6),
         active_static_w=st.floats(0, 500),
         active_clocked_w=st.floats(0, 500),
         clock_band=st.floats(0, 1),
@@ -104,7 +105,7 @@ PLAIN = ModelProfile(
     precision="bf16",
     gpu=H100_SXM,
     weight_bytes=16e9,
-    power=PowerCoefficients(1e-10, 2e-10, 0.5, 1e-12, 1e-10, 60.0, 40.0, 0.3),
+    power=PowerCoefficients(1e-10, 2e-10, 0.5, 1e-12, 1e-10, 4e-8, 60.0, 40.0, 0.3),
     shapes={
         1: ShapeCoefficients(
             StepCoefficients(

@@ -48,7 +48,8 @@ def test_model_and_tensor_parallelism_in_every_form(fields):
 def test_all_settings():
     text = (
         f"{MODEL} --served-model-name big large --port 9000 --shutdown-timeout 45 --max-num-batched-tokens 2K "
-        "--max-num-seqs 128 --max-model-len 8k --dtype bfloat16 -q fp8 -pp 2 --data-parallel-size 3"
+        "--max-num-seqs 128 --max-model-len 8k --dtype bfloat16 -q fp8 -pp 2 --data-parallel-size 3 "
+        "--long-prefill-token-threshold 1k --scheduling-policy priority"
     )
     assert vllm_settings(container(args=text.split())) == VllmSettings(
         model=MODEL,
@@ -59,6 +60,8 @@ def test_all_settings():
         max_num_batched_tokens=2048,
         max_num_seqs=128,
         max_model_len=8000,
+        long_prefill_token_threshold=1000,
+        scheduling_policy="priority",
         shutdown_timeout_s=45.0,
         port=9000,
         dtype="bfloat16",

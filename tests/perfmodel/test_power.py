@@ -19,14 +19,15 @@ from dynawatt.perfmodel.profile import (
 )
 
 STEP_S = 0.02
+ONE_REQUEST = Batch(1, 0, 0, 0.0)
 
 
 def draw_w(gpu, *, bytes_per_s, flops_per_s=0.0, precision="bf16"):
-    points = PowerPoints(*(np.array([each]) for each in (0.0, bytes_per_s, 0.0, flops_per_s, 0.0)))
+    points = PowerPoints(*(np.array([each]) for each in (0.0, bytes_per_s, 0.0, flops_per_s, 0.0, 0.0)))
     return predicted_w(points, POWER[gpu, precision].coefficients, gpu_by_name(gpu))[0]
 
 
-def memory_bound_w(gpu, bytes_per_s, clock_mhz):
+def memory_bound_w(gpu, bytes_per_s, clock_mhz, batch=ONE_REQUEST):
     """Power of steps of 20 ms that no clock changes."""
     step = StepCoefficients(
         reference_clock_mhz=gpu.default_clock_mhz, overlap_norm=2.0, tokens=(1, 64), memory_s=(STEP_S, STEP_S),
@@ -39,7 +40,7 @@ def memory_bound_w(gpu, bytes_per_s, clock_mhz):
         "p", ARCHITECTURES["llama-3.1-8b"], "bf16", gpu, 16e9, power_calibration(gpu.name, "bf16").coefficients,
         {1: ShapeCoefficients(step, work)}, 60.0, ("test",), (),
     )  # fmt: skip
-    return profile.replica(1).power_w(Batch(1, 0, 0, 0.0), clock_mhz)
+    return profile.replica(1).power_w(batch, clock_mhz)
 
 
 @pytest.mark.parametrize("gpu", GPUS)
@@ -110,3 +111,25 @@ def test_a_byte_costs_no_less_than_the_memory_takes_at_any_clock():
     assert moved_w > 1e12 * coefficients.j_per_byte * (1 - coefficients.byte_core_share)
     assert moved_w < 1e12 * coefficients.j_per_byte
     assert without.j_per_context_byte == coefficients.j_per_context_byte
+
+
+def test_a_decoding_request_takes_its_logits_on_every_gpu():
+    gpu = GPUS["h100-sxm"]
+    coefficients = power_calibration("h100-sxm", "bf16").coefficients
+    vocabulary = ARCHITECTURES["llama-3.1-8b"].vocabulary
+    for clock_mhz, share in ((gpu.default_clock_mhz, 1.0), (gpu.min_clock_mhz, 0.5 + 0.5 * 0.78**2)):
+        decoding_w, prefilling_w = (
+            memory_bound_w(gpu, 1e12, clock_mhz, batch) for batch in (Batch(64, 0, 0, 0.0), Batch(0, 0, 64, 0.0))
+        )
+        sampled_j = 64 * vocabulary * coefficients.j_per_logit * share
+        assert (decoding_w - prefilling_w) * STEP_S == pytest.approx(sampled_j, rel=1e-6)
+
+
+def test_errors_are_of_models_of_the_same_kind():
+    calibration = power_calibration("b200-sxm", "bf16")
+    for name, kind in (("llama-3.1-8b", "ml-energy-dense"), ("mixtral-8x7b", "ml-energy-experts")):
+        own = calibration.residuals_of(ARCHITECTURES[name])
+        assert {each.dataset.split()[0] for each in own if each.quantity == "power"} == {kind}
+        of_clock = [each for each in calibration.residuals if each.quantity == "clock_shape"]
+        assert [each for each in own if each.quantity == "clock_shape"] == of_clock
+    assert len(calibration.residuals_of(ARCHITECTURES["mixtral-8x7b"])) < len(calibration.residuals)

@@ -11,7 +11,7 @@ from dynawatt.perfmodel.power import POWER
 from dynawatt.perfmodel.power_fit import PowerPoints, fit_power, predicted_w, residual
 
 H100 = POWER["h100-sxm", "bf16"].coefficients
-UNKNOWN = ("j_per_byte", "j_per_context_byte", "j_per_flop")
+UNKNOWN = ("j_per_byte", "j_per_context_byte", "j_per_flop", "j_per_logit")
 energies = st.floats(20e-12, 100e-12)
 
 
@@ -23,6 +23,7 @@ def points(count=40, power_w=None):
         context_bytes_per_s=random.uniform(0, 1e12, count),
         flops_per_s=random.uniform(10e12, 200e12, count),
         link_bytes_per_s=random.uniform(0, 40e9, count),
+        logits_per_s=random.uniform(0, 1e9, count),
     )
 
 
@@ -31,9 +32,9 @@ def measured(truth):
 
 
 @settings(max_examples=20, deadline=None)
-@given(energies, energies, st.floats(0.1e-12, 0.5e-12))
-def test_the_coefficients_that_made_the_power_are_found(j_per_byte, j_per_context_byte, j_per_flop):
-    truth = replace(H100, j_per_byte=j_per_byte, j_per_context_byte=j_per_context_byte, j_per_flop=j_per_flop)
+@given(st.tuples(energies, energies, st.floats(0.1e-12, 0.5e-12), st.floats(10e-9, 80e-9)))
+def test_the_coefficients_that_made_the_power_are_found(truths):
+    truth = replace(H100, **dict(zip(UNKNOWN, truths, strict=True)))
     found = fit_power(measured(truth), H100_SXM, H100, *UNKNOWN)
     for name in UNKNOWN:
         assert getattr(found, name) == pytest.approx(getattr(truth, name), rel=1e-6)
@@ -48,7 +49,7 @@ def test_what_is_not_unknown_stays():
 def test_no_energy_is_negative():
     low = points(power_w=np.full(40, 100.0))  # less than idle
     found = fit_power(low, H100_SXM, H100, *UNKNOWN)
-    assert [getattr(found, name) for name in UNKNOWN] == [0, 0, 0]
+    assert [getattr(found, name) for name in UNKNOWN] == [0, 0, 0, 0]
 
 
 def test_points_at_the_power_limit_do_not_count():
@@ -58,14 +59,14 @@ def test_points_at_the_power_limit_do_not_count():
     throttled[:5] = 0.99 * H100_SXM.tdp_w
     found = fit_power(points(power_w=throttled), H100_SXM, H100, *UNKNOWN)
     assert found.j_per_flop == pytest.approx(truth.j_per_flop, rel=1e-6)
-    with pytest.raises(InvalidInputError, match="power of h100-sxm: 0 points below the power limit: 3 unknowns"):
+    with pytest.raises(InvalidInputError, match="power of h100-sxm: 0 points below the power limit: 4 unknowns"):
         fit_power(points(power_w=np.full(40, 690.0)), H100_SXM, H100, *UNKNOWN)
 
 
 def test_power_is_idle_and_work_and_at_most_tdp():
-    one = PowerPoints(*(np.array([each]) for each in (0.0, 1e12, 0.5e12, 100e12, 10e9)))
+    one = PowerPoints(*(np.array([each]) for each in (0.0, 1e12, 0.5e12, 100e12, 10e9, 1e8)))
     work_w = 1e12 * H100.j_per_byte + 0.5e12 * H100.j_per_context_byte + 100e12 * H100.j_per_flop
-    work_w += 10e9 * H100.j_per_link_byte
+    work_w += 10e9 * H100.j_per_link_byte + 1e8 * H100.j_per_logit
     expected = 110 + H100.active_static_w + H100.active_clocked_w + work_w
     assert predicted_w(one, H100, H100_SXM) == pytest.approx([expected])
     assert expected < H100_SXM.tdp_w

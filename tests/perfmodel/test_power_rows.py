@@ -31,6 +31,7 @@ def test_work_of_a_dense_model_on_one_gpu():
     context = 64 * (410 + 0.75 * 400)
     assert rows.points.context_bytes_per_s == pytest.approx([context * model.kv_bytes_per_token / 0.0125])
     assert rows.points.link_bytes_per_s == pytest.approx([0])
+    assert rows.points.logits_per_s == pytest.approx([64 * 128256 / 0.0125])
     # Each request generates one token, and 1/400 of them start with a prompt of 410 tokens.
     weights_flops = 2 * (model.parameters - 2 * table) * 64 * (1 + 410 / 400)
     assert rows.points.flops_per_s * 0.0125 == pytest.approx([weights_flops], rel=0.1)
@@ -42,6 +43,7 @@ def test_tensor_parallelism_shares_the_work_and_adds_communication():
     assert four.bytes_per_s == pytest.approx(one.bytes_per_s / 4)
     assert four.context_bytes_per_s == pytest.approx(one.context_bytes_per_s / 4)
     assert four.flops_per_s == pytest.approx(one.flops_per_s / 4)
+    assert four.logits_per_s == pytest.approx(one.logits_per_s)  # every GPU samples
     tokens = 64 * (1 + 410 / 400)
     sent = 2 * 32 * (2 * 3 / 4) * tokens * 4096 * 2  # two all-reduces per layer of 16-bit activations
     assert four.link_bytes_per_s == pytest.approx([sent / 0.0125])
@@ -99,7 +101,7 @@ def test_both_phases_of_a_single_request():
     points = only(two_phase_power([PHASES])).points
     assert list(points.power_w) == [236, 400]
     assert points.bytes_per_s[0] * 0.045 == pytest.approx(points.bytes_per_s[1] * 0.23)
-    assert points.context_bytes_per_s[1] == 0
+    assert points.context_bytes_per_s[1] == points.logits_per_s[1] == 0
     assert points.flops_per_s[1] / points.flops_per_s[0] == pytest.approx(1024 * 0.045 / 0.23, rel=0.1)
 
 

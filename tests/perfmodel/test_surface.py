@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynawatt.perfmodel.surface import Surface, SurfacePoint
+from dynawatt.perfmodel.surface import ClassLatency, Surface, SurfacePoint
 
 
 def point(rate_rps, ttft=1.0, tbt=1.0, power_w=0.0):
@@ -72,6 +74,34 @@ def test_every_load_up_to_the_capacity_attains_what_is_wanted(row, wanted, share
         points.append(point(rate_rps, ttft, tbt))
     grid = surface(*points)
     assert grid.at(1980, share * grid.capacity_rps(1980, wanted)).attainment >= wanted - 1e-9
+
+
+def test_between_points_all_figures_move_classes_and_intervals_too():
+    def full(rate_rps, ttft, *classes):
+        return replace(
+            point(rate_rps, ttft, power_w=100 * rate_rps),
+            output_tokens_per_s=10 * rate_rps,
+            ttft_interval=(ttft - 0.2, ttft + 0.1),
+            classes=tuple(ClassLatency(name, 100 * rate_rps, 0, ttft, 1.0, 0.1, rate_rps, 0, 0) for name in classes),
+        )
+
+    found = surface(full(0, 0.9), full(10, 0.8, "SS", "MM"), full(20, 0.6, "MM", "LL")).at(1980, 15)
+    assert found.ttft_interval == pytest.approx((0.5, 0.8))
+    assert found.j_per_token == pytest.approx(10)
+    [medium] = found.classes  # known at both ends
+    assert (medium.name, medium.requests, medium.ttft_p99_s) == ("MM", 1500, pytest.approx(15))
+    assert medium.ttft_attainment == pytest.approx(0.7)
+
+
+def test_of_an_overload_no_class_is_told():
+    last = replace(point(10, 0.8), ttft_interval=(0.7, 0.9), classes=(ClassLatency("SS", 1, 0, 1, 1, 0, 0, 0, 0),))
+    found = surface(point(0), last).at(1980, 20)
+    assert found.classes == ()
+    assert found.ttft_interval == pytest.approx((0.35, 0.45))
+
+
+def test_without_tokens_each_costs_endlessly_much():
+    assert surface(point(0, power_w=500)).at(1980, 0).j_per_token == float("inf")
 
 
 def test_attainment_is_the_lower_one():

@@ -6,6 +6,8 @@ from dynawatt.perfmodel.catalog import check_engine_range
 from dynawatt.perfmodel.profile import ReplicaProfile
 from dynawatt.simulation.settings import EngineSettings
 
+_SCHEDULING_POLICIES = ("fcfs", "priority")
+
 
 def engine_settings(vllm: VllmSettings, replica: ReplicaProfile) -> EngineSettings:
     """Settings of a replica started with these flags.
@@ -18,5 +20,15 @@ def engine_settings(vllm: VllmSettings, replica: ReplicaProfile) -> EngineSettin
         raise InvalidInputError(
             f"--max-num-batched-tokens is {max_num_batched_tokens}: must be at least --max-num-seqs, {max_num_seqs}"
         )
+    if vllm.scheduling_policy not in _SCHEDULING_POLICIES:
+        raise InvalidInputError(
+            f"--scheduling-policy is {vllm.scheduling_policy!r}: must be {' or '.join(_SCHEDULING_POLICIES)}"
+        )
     check_engine_range(replica, max_num_batched_tokens=max_num_batched_tokens, max_num_seqs=max_num_seqs)
-    return EngineSettings(max_num_batched_tokens, max_num_seqs, replica.kv_capacity_tokens)
+    # Nothing sends priorities yet, and among equal ones vLLM goes by arrival: both policies are fcfs.
+    return EngineSettings(
+        max_num_batched_tokens,
+        max_num_seqs,
+        replica.kv_capacity_tokens,
+        long_prefill_token_threshold=vllm.long_prefill_token_threshold,
+    )

@@ -58,6 +58,9 @@ class VllmSettings:
     max_num_batched_tokens: int | None = None
     max_num_seqs: int | None = None
     max_model_len: int | None = None
+    long_prefill_token_threshold: int = 0
+    """Most tokens of one prompt per iteration; 0 is no limit."""
+    scheduling_policy: str = "fcfs"
     shutdown_timeout_s: float = 0.0
     """How long in-flight requests may run on after SIGTERM; 0 aborts them."""
     port: int = DEFAULT_PORT
@@ -126,6 +129,8 @@ def vllm_settings(container: Mapping[str, Any]) -> VllmSettings:
         max_num_batched_tokens=flags.integer("--max-num-batched-tokens"),
         max_num_seqs=flags.integer("--max-num-seqs"),
         max_model_len=flags.integer("--max-model-len"),
+        long_prefill_token_threshold=flags.integer("--long-prefill-token-threshold") or 0,
+        scheduling_policy=flags.text("--scheduling-policy") or "fcfs",
         shutdown_timeout_s=flags.seconds("--shutdown-timeout") or 0.0,
         port=flags.integer("--port") or DEFAULT_PORT,
         dtype=flags.text("--dtype"),

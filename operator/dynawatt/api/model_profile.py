@@ -36,7 +36,7 @@ Work = Annotated[float, Field(ge=0, le=1e21, allow_inf_nan=False), _NUMBER]
 """FLOP or bytes on one GPU."""
 WorkPerToken = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False), _NUMBER]
 Joules = Annotated[float, Field(ge=0, le=1e-3, allow_inf_nan=False), _NUMBER]
-"""Of one byte or one FLOP."""
+"""Of one byte, one FLOP or one logit."""
 Watts = Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False), _NUMBER]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), _NUMBER]
 RelativeError = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False), _NUMBER]
@@ -117,9 +117,11 @@ class PowerSpec(SpecModel):
     joules_per_context_byte: Joules
     """Of keys and values."""
     byte_core_share: Share
-    """Part of both that falls with the square of the core's voltage."""
+    """Part of both, and of logits, that falls with the square of the core's voltage."""
     joules_per_flop: Joules
     joules_per_link_byte: Joules
+    joules_per_logit: Joules
+    """Of a decoding request's next token, times the vocabulary, on each GPU."""
     active_static_watts: Watts
     """Drawn by running kernels beyond idle, at any clock."""
     active_clocked_watts: Watts

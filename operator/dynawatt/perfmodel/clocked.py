@@ -32,6 +32,8 @@ class ClockedReplica:
     """Grid of decoding requests, ascending from 0."""
     requests_s: Numbers
     """Seconds of what depends on their number: attention kernels, sampling, the scheduler."""
+    request_j: float
+    """Energy per decoding request, beyond ``active_w``."""
     context_s: Numbers
     """Seconds per token of their contexts, on the same grid."""
     context_j: float
@@ -64,6 +66,7 @@ class ClockedReplica:
         step_s = self.step_s(batch)
         work_j = (
             _at(self.tokens, self.tokens_j, batch.decode_requests + batch.prefill_tokens)
+            + self.request_j * batch.decode_requests
             + self.context_j * batch.decode_context_tokens
             + self.pair_j * batch.prefill_pairs
         )

@@ -1,6 +1,6 @@
 """Fits the energy of work to measured mean powers.
 
-power = loaded idle + active + bytes/s * J/byte + FLOP/s * J/FLOP, at most TDP
+power = loaded idle + active + bytes/s * J/byte + FLOP/s * J/FLOP + logits/s * J/logit, at most TDP
 
 The two constants are set beforehand. Measurements cannot tell them apart from
 the rest: in decode, bytes per second fall while FLOPs per second rise, so a
@@ -14,11 +14,11 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from dynawatt.errors import InvalidInputError
 from dynawatt.perfmodel.clocked import Numbers
 from dynawatt.perfmodel.gpus import GpuSpec
+from dynawatt.perfmodel.nonnegative import nonnegative_least_squares
 from dynawatt.perfmodel.profile import PowerCoefficients, Residual
 
 _THROTTLED: Final = 0.94
@@ -28,6 +28,7 @@ _RATES: Final[Mapping[str, str]] = {
     "j_per_context_byte": "context_bytes_per_s",
     "j_per_flop": "flops_per_s",
     "j_per_link_byte": "link_bytes_per_s",
+    "j_per_logit": "logits_per_s",
 }
 """What each coefficient multiplies."""
 
@@ -43,6 +44,8 @@ class PowerPoints:
     """Keys and values of decoding requests."""
     flops_per_s: Numbers
     link_bytes_per_s: Numbers
+    logits_per_s: Numbers
+    """Sampled for decoding requests."""
 
     def __len__(self) -> int:
         return len(self.power_w)
@@ -59,7 +62,7 @@ def predicted_w(points: PowerPoints, power: PowerCoefficients, gpu: GpuSpec) -> 
 
 
 def fit_power(points: PowerPoints, gpu: GpuSpec, start: PowerCoefficients, *unknown: str) -> PowerCoefficients:
-    """``start`` with the ``unknown`` energies per byte, context byte or FLOP that fit best, none negative.
+    """``start`` with the ``unknown`` energies per byte, context byte, FLOP or logit that fit best, none negative.
 
     Those not named stay as in ``start``: the same GPU in another precision moves keys and values at the same cost.
     Raises InvalidInputError for too few points below the power limit.
@@ -73,7 +76,7 @@ def fit_power(points: PowerPoints, gpu: GpuSpec, start: PowerCoefficients, *unkn
     rest_w = used.power_w - _constant_w(known, gpu) - _work_w(used, known)
     columns = np.stack([getattr(used, _RATES[name]) for name in unknown], axis=1)
     largest = columns.max(axis=0)
-    solution, _ = nnls(columns / largest / used.power_w[:, None], rest_w / used.power_w)
+    solution = nonnegative_least_squares(columns / largest / used.power_w[:, None], rest_w / used.power_w)
     return replace(start, **dict(zip(unknown, (solution / largest).tolist(), strict=True)))
 
 

@@ -8,6 +8,9 @@ from typing import Final
 
 from dynawatt.perfmodel.profile import Residual
 
+EXPERTS: Final = "ml-energy-experts"
+"""How names of sets of models with experts begin; all others are of dense ones."""
+
 
 def _power(name: str, points: int, median: float, p90: float, mean: float, *, held_out: bool) -> Residual:
     return Residual(name, "power", points, median, p90, mean, held_out)
@@ -19,28 +22,28 @@ def _clock(name: str, points: int, median: float, p90: float, mean: float) -> Re
 
 POWER_RESIDUALS: Final[Mapping[tuple[str, str], tuple[Residual, ...]]] = {
     ("a100-sxm", "bf16"): (
-        _power("splitwise-sim a100-sxm bf16", 140, 0.0348, 0.0995, 0.0447, held_out=True),
-        _power("splitwise-sim a100-sxm bf16", 220, 0.0268, 0.1251, 0.0455, held_out=False),
+        _power("splitwise-sim a100-sxm bf16", 140, 0.0348, 0.0981, 0.0442, held_out=True),
+        _power("splitwise-sim a100-sxm bf16", 220, 0.0281, 0.1258, 0.0458, held_out=False),
     ),
     ("b200-sxm", "bf16"): (
-        _power("ml-energy-dense b200-sxm bf16", 43, 0.0453, 0.1479, 0.0598, held_out=True),
-        _power("ml-energy-dense b200-sxm bf16", 40, 0.0327, 0.0915, 0.0431, held_out=False),
-        _power("ml-energy-experts b200-sxm bf16", 19, 0.1495, 0.2454, 0.1464, held_out=True),
+        _power("ml-energy-dense b200-sxm bf16", 43, 0.0415, 0.1347, 0.0548, held_out=True),
+        _power("ml-energy-dense b200-sxm bf16", 40, 0.0368, 0.0982, 0.0430, held_out=False),
+        _power("ml-energy-experts b200-sxm bf16", 19, 0.1456, 0.2281, 0.1344, held_out=True),
     ),
-    ("b200-sxm", "fp8"): (_power("ml-energy-dense b200-sxm fp8", 7, 0.0390, 0.0989, 0.0564, held_out=False),),
+    ("b200-sxm", "fp8"): (_power("ml-energy-dense b200-sxm fp8", 7, 0.0390, 0.1015, 0.0574, held_out=False),),
     ("b200-sxm", "mxfp4"): (
-        _power("ml-energy-experts b200-sxm mxfp4", 11, 0.0854, 0.1815, 0.1005, held_out=True),
-        _power("ml-energy-experts b200-sxm mxfp4", 21, 0.0478, 0.1426, 0.0629, held_out=False),
+        _power("ml-energy-experts b200-sxm mxfp4", 11, 0.0424, 0.1224, 0.0500, held_out=True),
+        _power("ml-energy-experts b200-sxm mxfp4", 21, 0.0477, 0.0809, 0.0534, held_out=False),
     ),
     ("h100-sxm", "bf16"): (
-        _power("ml-energy-dense h100-sxm bf16", 46, 0.0370, 0.1058, 0.0482, held_out=True),
-        _power("ml-energy-dense h100-sxm bf16", 47, 0.0452, 0.1287, 0.0571, held_out=False),
-        _power("ml-energy-experts h100-sxm bf16", 7, 0.0503, 0.0880, 0.0485, held_out=True),
+        _power("ml-energy-dense h100-sxm bf16", 46, 0.0319, 0.0855, 0.0388, held_out=True),
+        _power("ml-energy-dense h100-sxm bf16", 47, 0.0462, 0.0985, 0.0476, held_out=False),
+        _power("ml-energy-experts h100-sxm bf16", 7, 0.0393, 0.0841, 0.0460, held_out=True),
     ),
-    ("h100-sxm", "fp8"): (_power("ml-energy-dense h100-sxm fp8", 8, 0.0097, 0.0291, 0.0132, held_out=False),),
+    ("h100-sxm", "fp8"): (_power("ml-energy-dense h100-sxm fp8", 8, 0.0129, 0.0334, 0.0152, held_out=False),),
     ("h100-sxm", "mxfp4"): (
-        _power("ml-energy-experts h100-sxm mxfp4", 15, 0.0543, 0.1117, 0.0671, held_out=True),
-        _power("ml-energy-experts h100-sxm mxfp4", 18, 0.0355, 0.0995, 0.0473, held_out=False),
+        _power("ml-energy-experts h100-sxm mxfp4", 15, 0.0448, 0.0923, 0.0510, held_out=True),
+        _power("ml-energy-experts h100-sxm mxfp4", 18, 0.0234, 0.0881, 0.0369, held_out=False),
     ),
 }
 """By GPU and precision. H200 and L40S have no measurements under LLM load that could be used."""

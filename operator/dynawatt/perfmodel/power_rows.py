@@ -26,6 +26,7 @@ from dynawatt.perfmodel.benchmark_models import MODELS, BenchmarkModel
 from dynawatt.perfmodel.derivation.closed_loop import ClosedLoopRow
 from dynawatt.perfmodel.models import chunk_pairs
 from dynawatt.perfmodel.power_fit import PowerPoints
+from dynawatt.perfmodel.power_residuals import EXPERTS
 
 _BYTES_PER_WEIGHT: Final = {"bf16": 2.0, "fp8": 1.0, "mxfp4": 17 / 32}
 """mxfp4: 4 bits each and 8 bits of scale for each 32, in the experts only; the other weights are in bf16."""
@@ -67,6 +68,11 @@ class PowerRows:
         """As residuals name it."""
         return f"{self.dataset} {self.gpu} {self.precision}"
 
+    @property
+    def experts(self) -> bool:
+        """Whether the models have experts."""
+        return self.dataset == EXPERTS
+
     def part(self, *, held_out: bool) -> PowerPoints:
         """The points held out, or those fitted."""
         return self.points.where([each is held_out for each in self.held_out])
@@ -80,11 +86,12 @@ class _Work:
     context_bytes: float
     flops: float
     link_bytes: float
+    logits: float
 
 
 def closed_loop_power(rows: Iterable[ClosedLoopRow]) -> list[PowerRows]:
     """ML.ENERGY's rows of text models by GPU and precision, those with experts apart."""
-    dense, experts = _Gathered("ml-energy-dense"), _Gathered("ml-energy-experts")
+    dense, experts = _Gathered("ml-energy-dense"), _Gathered(EXPERTS)
     for row in rows:
         model, prompt_tokens = MODELS.get(row.model), _PROMPT_TOKENS.get(row.task)
         if model is None or prompt_tokens is None or row.precision not in _BYTES_PER_WEIGHT:
@@ -186,4 +193,6 @@ def _iteration(
         context_bytes=attended * kv_bytes / tensor_parallel,
         flops=flops / tensor_parallel,
         link_bytes=2 * shape.layers * ring * tokens * shape.hidden * 2,
+        # vLLM gathers the logits on all GPUs, and each samples. Prompts' first tokens are too few to count.
+        logits=decode_requests * shape.vocabulary,
     )

@@ -9,8 +9,8 @@ in the query-key pairs of prefills. The engine's own time per iteration and per
 request does not follow the GPU's clock.
 
 Power is what a GPU draws idle and with running kernels, plus energy per byte,
-per FLOP and per byte sent to other GPUs. What the core spends falls with the
-square of its voltage, hence with the clock.
+per FLOP, per byte sent to other GPUs and per logit of the tokens it samples. What
+the core spends falls with the square of its voltage, hence with the clock.
 """
 
 from collections.abc import Mapping
@@ -79,9 +79,15 @@ class PowerCoefficients:
     j_per_context_byte: float
     """Of keys and values, streamed by attention kernels."""
     byte_core_share: float
-    """Part of both that caches and SMs take, at the core's voltage; the rest is the memory's own."""
+    """Part of both, and of logits, that caches and SMs take, at the core's voltage; the rest is the memory's own."""
     j_per_flop: float
     j_per_link_byte: float
+    j_per_logit: float
+    """Of a decoding request's next token, times the vocabulary, on each GPU: every one samples all logits.
+
+    That sampling takes it is an inference. Measured is energy per generated token beyond the other terms; scaling it
+    with the vocabulary fits best, but activations and small kernels, also per token, may be part of it.
+    """
     active_static_w: float
     """Drawn by running kernels beyond idle, at any clock."""
     active_clocked_w: float
@@ -235,6 +241,7 @@ class ReplicaProfile:
             + _array(work.link_bytes) * power.j_per_link_byte,
             requests=requests,
             requests_s=_array(step.attention_s) * attention + requests * step.request_overhead_s,
+            request_j=self.model.architecture.vocabulary * power.j_per_logit * moving,
             context_s=_array(step.attention_context_s) * attention,
             context_j=work.context_bytes * power.j_per_context_byte * moving + work.context_flops * j_per_flop,
             pair_s=step.pair_s * slowdown,

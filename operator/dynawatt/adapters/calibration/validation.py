@@ -94,9 +94,11 @@ def recomputed_sets(
     if not (rows or phases or sweeps):
         raise InvalidInputError(f"--data {directory}: holds no measurements: give a folder with {_ML_ENERGY}")
     progress("power")
-    wanted = {(profile.gpu.name, profile.precision) for profile in profiles}
+    wanted = {(profile.gpu.name, profile.precision, profile.architecture.experts > 1) for profile in profiles}
     measured = closed_loop_power(rows) + two_phase_power(phases)
-    found = [each for one in measured if (one.gpu, one.precision) in wanted for each in _power_residuals(one)]
+    found = [
+        each for one in measured if (one.gpu, one.precision, one.experts) in wanted for each in _power_residuals(one)
+    ]
     progress("clock sweeps")
     for sweep in sweeps:
         between = slice(1, -1)

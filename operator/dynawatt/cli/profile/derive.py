@@ -20,7 +20,8 @@ from dynawatt.perfmodel.profile import ModelProfile
 
 def register(group: typer.Typer) -> None:
     """Add the command."""
-    group.command("derive")(derive)
+    # Help texts are markup, in which brackets not escaped vanish.
+    group.command("derive", help="Derive profiles. Needs the extra: pip install 'dynawatt\\[profiles]'.")(derive)
 
 
 def derive(
@@ -42,7 +43,7 @@ def derive(
     ] = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Derive profiles. Needs the extra: pip install 'dynawatt[profiles]'."""
+    """Derive profiles from measured tables of GPU operations."""
     subjects = _subjects(model, gpu, everything=everything, precision=precision, alone=splitwise is None)
     recorded = [] if splitwise is None else read_splitwise(splitwise)
     _make_folder(output)

@@ -1,5 +1,6 @@
 """``dynawatt profile list``: one line per shipped profile."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,15 @@ from dynawatt.adapters.profile_files import read_model_config, shipped_profiles
 from dynawatt.cli.profile.output import CLOCK_AXIS, JsonOption, console, percent, write_json
 from dynawatt.perfmodel.architecture import ServedModel
 from dynawatt.perfmodel.profile import ModelProfile
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """A mean relative error of a profile."""
+
+    share: float
+    held_out: bool
+    """False where the only measurements are those that the profile was fitted to."""
 
 
 def register(group: typer.Typer) -> None:
@@ -38,16 +48,21 @@ def list_profiles(
         )
         return
     out.print(_table(rows), highlight=False)
-    out.print("Errors: mean of step times, median of power, over points held out of the fit where there are any.")
+    out.print("Errors: mean of step times, median of power, over points that had no part in the fit.")
+    if any(row[f"{quantity}_held_out"] is False for row in rows for quantity in ("step_time", "power")):
+        out.print("* In the fit: there are no others.")
     out.print(CLOCK_AXIS, style="dim", highlight=False)
 
 
-def error_of(profile: ModelProfile, quantities: tuple[str, ...], figure: str) -> float | None:
+def error_of(profile: ModelProfile, quantities: tuple[str, ...], figure: str) -> Error | None:
     """Mean of a residual's figure over data sets, by their points; only held-out ones where there are any."""
     residuals = [residual for residual in profile.residuals if residual.quantity in quantities]
-    residuals = [residual for residual in residuals if residual.held_out] or residuals
-    points = sum(residual.points for residual in residuals)
-    return sum(getattr(residual, figure) * residual.points for residual in residuals) / points if points else None
+    held_out = [residual for residual in residuals if residual.held_out]
+    chosen = held_out or residuals
+    points = sum(residual.points for residual in chosen)
+    if not points:
+        return None
+    return Error(sum(getattr(residual, figure) * residual.points for residual in chosen) / points, bool(held_out))
 
 
 def _is_of(profile: ModelProfile, model: ServedModel) -> bool:
@@ -55,14 +70,18 @@ def _is_of(profile: ModelProfile, model: ServedModel) -> bool:
 
 
 def _row(profile: ModelProfile) -> dict[str, Any]:
+    step = error_of(profile, ("decode_step", "prefill_step"), "mean_abs_error")
+    power = error_of(profile, ("power",), "median_abs_error")
     return {
         "name": profile.name,
         "model": profile.architecture.name,
         "precision": profile.precision,
         "gpu": profile.gpu.name,
         "tensor_parallel_sizes": profile.tensor_parallel_sizes,
-        "step_time_mean_abs_error": error_of(profile, ("decode_step", "prefill_step"), "mean_abs_error"),
-        "power_median_abs_error": error_of(profile, ("power",), "median_abs_error"),
+        "step_time_mean_abs_error": step and step.share,
+        "step_time_held_out": step and step.held_out,
+        "power_median_abs_error": power and power.share,
+        "power_held_out": power and power.held_out,
         "clock_band": profile.power.clock_band,
     }
 
@@ -80,8 +99,12 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             row["precision"],
             row["gpu"],
             " ".join(map(str, row["tensor_parallel_sizes"])),
-            percent(row["step_time_mean_abs_error"]),
-            percent(row["power_median_abs_error"]),
+            _marked(row["step_time_mean_abs_error"], row["step_time_held_out"]),
+            _marked(row["power_median_abs_error"], row["power_held_out"]),
             f"± {percent(row['clock_band'])}",
         )
     return table
+
+
+def _marked(error: float | None, held_out: bool | None) -> str:
+    return percent(error) + ("*" if held_out is False else " ")

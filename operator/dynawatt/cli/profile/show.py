@@ -16,6 +16,8 @@ from dynawatt.perfmodel.architectures import nearest_names
 from dynawatt.perfmodel.profile import ModelProfile, ReplicaProfile
 from dynawatt.quantities import MS_PER_S
 
+_MILLI = 1e3
+_NANO = 1e9
 _PICO = 1e12
 _GB = 1e9
 
@@ -81,6 +83,11 @@ def _head(profile: ModelProfile) -> Table:
         f"{power.j_per_link_byte * _PICO:.0f} pJ sent to another GPU",
     )
     table.add_row("FLOP", f"{power.j_per_flop * _PICO:.2f} pJ each; {core:.2f} of that at {lowest_mhz} MHz")
+    table.add_row(
+        "Logit",
+        f"{power.j_per_logit * _NANO:.0f} nJ each, {power.j_per_logit * model.vocabulary * _MILLI:.1f} mJ for each "
+        f"generated token, on every GPU; {memory:.2f} of that at {lowest_mhz} MHz",
+    )
     table.add_row("Start-up", f"{profile.startup_s:.0f} s until Ready")
     return table
 

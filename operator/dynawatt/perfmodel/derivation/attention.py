@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
 
 from dynawatt.perfmodel.clocked import Numbers
 from dynawatt.perfmodel.derivation.measured import MeasuredModel
 from dynawatt.perfmodel.models import chunk_pairs
+from dynawatt.perfmodel.nonnegative import nonnegative_least_squares
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,5 +66,5 @@ def fit_prefill_attention(
 def _relative_fit(columns: Numbers, seconds: Numbers, whole_s: Numbers) -> Numbers:
     """Non-negative coefficients with the least squared error relative to ``whole_s``."""
     scale = columns.max(axis=0)
-    coefficients, _ = nnls(columns / scale / whole_s[:, None], seconds / whole_s)
+    coefficients = nonnegative_least_squares(columns / scale / whole_s[:, None], seconds / whole_s)
     return np.asarray(coefficients / scale)

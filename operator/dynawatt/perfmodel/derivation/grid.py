@@ -4,9 +4,9 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import nnls
 
 from dynawatt.perfmodel.clocked import Numbers
+from dynawatt.perfmodel.nonnegative import nonnegative_least_squares
 
 
 def samples_between(knots: Sequence[int]) -> tuple[int, ...]:
@@ -28,5 +28,5 @@ def fit_broken_line(points: Sequence[int], values: Numbers, knots: Sequence[int]
     # Hat functions: 1 at their own knot, 0 at all others, straight in between.
     hats = np.stack([np.interp(points, knots, row) for row in np.eye(len(knots))], axis=1)
     weights = 1 / np.maximum(values, 1e-12 + 1e-3 * float(np.max(values)))
-    fitted, _ = nnls(hats * weights[:, None], values * weights)
+    fitted = nonnegative_least_squares(hats * weights[:, None], values * weights)
     return np.asarray(fitted)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from dynawatt.perfmodel.clocked import ClockedReplica, Numbers
 from dynawatt.perfmodel.derivation.closed_loop import ClosedLoopRow, steady_state
@@ -51,6 +50,9 @@ def fit_overhead(
         measured: rows, each with the replica at its clock, its profile without overhead.
         prompt_tokens: mean prompt of the load; None to fit it.
     """
+    # Late, as in perfmodel/nonnegative.py.
+    from scipy.optimize import least_squares  # noqa: PLC0415
+
     lengths = _PROMPT_TOKENS if prompt_tokens is None else np.array([prompt_tokens])
     gpu_s = np.array([[mean_step_s(replica, row, length) for length in lengths] for row, replica in measured])
     steps_s = np.array([row.step_s for row, _ in measured])

@@ -99,7 +99,7 @@ def derive_profile(
         )
     if not profile.shapes:
         raise InvalidInputError(problems[0] if problems else f"{subject.name}: the weights fit at no degree up to 8")
-    return replace(profile, residuals=(*residuals, *power.residuals))
+    return replace(profile, residuals=(*residuals, *power.residuals_of(subject.architecture)))
 
 
 def apply_overhead(profile: ModelProfile, overhead: EngineOverhead, provenance: str) -> ModelProfile:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.optimize import nnls
 
 from dynawatt.errors import InvalidInputError
 from dynawatt.perfmodel.architecture import Architecture
@@ -20,6 +19,7 @@ from dynawatt.perfmodel.derivation.roofline import other_part
 from dynawatt.perfmodel.derivation.weights import active_parameters, weight_bytes
 from dynawatt.perfmodel.gpus import GpuSpec
 from dynawatt.perfmodel.models import chunk_pairs
+from dynawatt.perfmodel.nonnegative import nonnegative_least_squares
 from dynawatt.perfmodel.power_fit import residual
 from dynawatt.perfmodel.profile import Residual, ShapeCoefficients, StepCoefficients, WorkCoefficients
 
@@ -132,7 +132,7 @@ def _decode(rows: Sequence[RecordedRow], dataset: str) -> tuple[tuple[int, ...],
     columns = np.array([[1.0, _context(row)] for row in single])
     seconds = np.array([row.token_s for row in single])
     scale = columns.max(axis=0)
-    fitted, _ = nnls(columns / scale, seconds)
+    fitted = nonnegative_least_squares(columns / scale, seconds)
     context_s = float(fitted[1] / scale[1])
     counts = sorted({row.requests for row in rows})
     bare = [
@@ -152,8 +152,8 @@ def _prefill(rows: Sequence[RecordedRow], dataset: str) -> tuple[Numbers, float]
     hats = np.stack([np.interp(totals, _KNOTS, unit) for unit in np.eye(len(_KNOTS))], axis=1)
     seconds = np.array([row.prompt_s for row in used])
     columns = np.column_stack([hats, pairs / pairs.max()])
-    fitted, _ = nnls(columns / seconds[:, None], np.ones(len(used)))
-    return np.asarray(fitted[:-1]), float(fitted[-1] / pairs.max())
+    fitted = nonnegative_least_squares(columns / seconds[:, None], np.ones(len(used)))
+    return fitted[:-1], float(fitted[-1] / pairs.max())
 
 
 def _context(row: RecordedRow) -> float:
