@@ -1,13 +1,10 @@
-from dataclasses import dataclass
-
-from dynawatt.perfmodel.catalog import ReplicaModels
-from dynawatt.perfmodel.gpus import H100_SXM
 from dynawatt.workload.objectives import LatencyObjectives
 
 
-@dataclass(frozen=True)
 class HandModels:
-    """Numbers that can be followed on paper: 1 s, and 1/8 s more for every token."""
+    """Numbers that can be followed on paper: at 1000 MHz 1 s, and 1/8 s more for every token."""
+
+    released_w = 70.0
 
     def step_s(self, batch, clock_mhz):
         return (1 + (batch.decode_requests + batch.prefill_tokens) / 8) * 1000 / clock_mhz
@@ -17,13 +14,6 @@ class HandModels:
 
     def loaded_idle_w(self, clock_mhz):
         return clock_mhz / 10
-
-    released_w = 70.0
-
-
-def hand_models(tensor_parallel=1):
-    physics = HandModels()
-    return ReplicaModels("by-hand", H100_SXM, tensor_parallel, physics, physics, kv_capacity_tokens=10_000)
 
 
 def objectives(ttft_s=10.0, tbt_s=10.0):

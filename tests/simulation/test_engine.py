@@ -1,244 +1,333 @@
-from collections import Counter
-from dataclasses import astuple
+"""The rules of simulation.settings one by one, in numbers that can be followed on paper."""
+
+from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from dynawatt.simulation.engine import EngineRequest, EngineSettings, ReplicaEngine
+from dynawatt.perfmodel.models import Batch
+from dynawatt.simulation.engine import EngineRequest, ReplicaEngine
+from dynawatt.simulation.settings import EngineSettings, QueueOrder
 
-from .conftest import hand_models
-from .slow_engine import SlowEngine, SlowRequest
+from .conftest import HandModels
 
-CLOCK_MHZ = 1980
-LIMITS = st.builds(
-    lambda budget, seqs, capacity: EngineSettings(budget, min(seqs, budget), capacity),
-    st.integers(1, 40),
-    st.integers(1, 8),
-    st.integers(20, 120),
-)
-SUBMIT = st.tuples(st.just("submit"), st.integers(1, 60), st.integers(1, 60))
-ABORT = st.tuples(st.just("abort"), st.integers(0, 30), st.just(0))
-HALF_STEP = st.tuples(st.just("half-step"), st.just(0), st.just(0))
-HISTORY = st.lists(st.one_of(SUBMIT, HALF_STEP, HALF_STEP, ABORT), max_size=80)
+BY_DEADLINE = [QueueOrder.PRIORITY, QueueOrder.DEADLINE]
 
 
-def engine(budget=64, seqs=8, capacity=1000):
-    return ReplicaEngine(EngineSettings(budget, seqs, capacity), hand_models())
+def engine(budget=64, seqs=8, kv=1000, block=1, **flags):
+    return ReplicaEngine(EngineSettings(budget, seqs, kv, block_tokens=block, **flags), HandModels())
 
 
-def request(name="r", input_tokens=10, output_tokens=3):
-    return EngineRequest(name, 0.0, input_tokens, output_tokens)
+def submit(running, name, input_tokens, output_tokens=1, **fields):
+    request = EngineRequest(name, fields.pop("arrival_s", 0.0), input_tokens, output_tokens, **fields)
+    running.submit(request)
+    return request
 
 
-class Pair:
-    """The engine and the slow one through the same history."""
-
-    def __init__(self, limits):
-        self.limits = limits
-        self.fast = ReplicaEngine(limits, hand_models())
-        self.slow = SlowEngine(limits.max_num_batched_tokens, limits.max_num_seqs, limits.kv_capacity_tokens)
-        self.requests = []
-        self.aborted, self.finished = set(), set()
-        self.emitted = Counter()
-        self.iteration = None
-        self.now_s = 0.0
-
-    def submit(self, input_tokens, output_tokens):
-        name = str(len(self.requests))
-        fast = EngineRequest(name, self.now_s, input_tokens, output_tokens)
-        if input_tokens + output_tokens > self.limits.kv_capacity_tokens:
-            with pytest.raises(ValueError, match=f"request {name} needs more tokens"):
-                self.fast.submit(fast)
-            return
-        slow = SlowRequest(name, input_tokens, output_tokens)
-        self.requests.append((fast, slow))
-        self.fast.submit(fast)
-        self.slow.submit(slow)
-
-    def abort(self, index):
-        if not self.requests:
-            return
-        fast, slow = self.requests[index % len(self.requests)]
-        self.fast.abort(fast)
-        self.slow.abort(slow)
-        if fast.request_id not in self.finished:
-            self.aborted.add(fast.request_id)
-
-    def half_step(self):
-        if self.iteration is None:
-            self._start()
-        else:
-            self._finish()
-        self._compare()
-
-    def _start(self):
-        self.now_s += 1
-        self.iteration = self.fast.start_iteration(self.now_s, CLOCK_MHZ)
-        batch = self.slow.start()
-        assert (astuple(self.iteration.batch) if self.iteration else None) == batch
-        if self.iteration:
-            done = self.iteration.batch.decode_requests + self.iteration.batch.prefill_tokens
-            assert 0 < done <= self.limits.max_num_batched_tokens
-            assert self.fast.running_count <= self.limits.max_num_seqs
-        decoding = len(self.fast.decoding)
-        assert self.fast._kv_tokens + decoding <= self.limits.kv_capacity_tokens
-
-    def _finish(self):
-        batch_size = self.fast.running_count
-        emitting = [r.request_id for r in self.iteration.emitting if r.request_id not in self.aborted]
-        finished = [r.request_id for r in self.fast.finish_iteration(self.iteration)]
-        self.iteration = None
-        assert (sorted(emitting), sorted(finished)) == tuple(map(sorted, self.slow.finish()))
-        self.emitted.update(emitting)
-        self.finished.update(finished)
-        assert self.fast._kv_tokens <= self.limits.kv_capacity_tokens + batch_size
-
-    def _compare(self):
-        fast, slow = self.fast, self.slow
-        assert fast._decode_context_tokens == slow.decode_context_tokens
-        assert fast._kv_tokens == slow.kv_tokens
-        assert [r.request_id for r in fast.waiting] == [r.name for r in slow.waiting]
-        assert [r.request_id for r in [*fast.decoding, *fast.prefilling]] == [r.name for r in slow.running]
-        assert (fast.running_count, fast.waiting_count) == (len(slow.running), len(slow.waiting))
-        assert fast.preemptions_total == slow.preemptions
-
-    def drain(self):
-        for _ in range(100_000):
-            self.half_step()
-            if self.iteration is None and not self.fast.running_count and not self.fast.waiting_count:
-                return
-        pytest.fail("requests are left over")
+def step(running, now_s=0.0):
+    """One iteration: the requests that decode in it, and the prompt tokens of those that prefill."""
+    iteration = running.start_iteration(now_s, 1000)
+    running.finish_iteration(iteration)
+    return [r.request_id for r in iteration.decoding], {r.request_id: tokens for r, tokens in iteration.chunks}
 
 
-@settings(max_examples=250, deadline=None)
-@given(limits=LIMITS, history=HISTORY)
-def test_any_history_goes_by_the_rules_and_loses_no_token(limits, history):
-    pair = Pair(limits)
-    for action, first, second in history:
-        match action:
-            case "submit":
-                pair.submit(first, second)
-            case "abort":
-                pair.abort(first)
-            case _:
-                pair.half_step()
-    pair.drain()
-    assert pair.fast._kv_tokens == pair.fast._decode_context_tokens == 0
-    assert pair.fast.kv_usage == 0
-    for fast, _ in pair.requests:
-        name = fast.request_id
-        assert (name in pair.finished) != (name in pair.aborted)
-        if name in pair.finished:
-            assert pair.emitted[name] == fast.output_tokens == fast.generated_tokens
-    starts_s = [fast.scheduled_s for fast, _ in pair.requests if fast.scheduled_s is not None]
-    assert starts_s == sorted(starts_s)
-    assert sum(fast.preemptions for fast, _ in pair.requests) == pair.fast.preemptions_total
+def steps(running, limit=1000):
+    """Iterations up to the end, each a second after the other."""
+    found = []
+    while running.running_count or running.waiting_count:
+        found.append(step(running, float(len(found))))
+        assert len(found) < limit
+    return found
 
 
-def run(running, *, limit=1000):
-    """All iterations up to the end, with the names that got a token in each."""
-    tokens = []
-    for now_s in range(limit):
-        iteration = running.start_iteration(float(now_s), CLOCK_MHZ)
-        if iteration is None:
-            return tokens
-        tokens.append([r.request_id for r in iteration.emitting])
-        running.finish_iteration(iteration)
-    raise AssertionError("the engine never runs dry")
+def names(requests):
+    return [request.request_id for request in requests]
 
 
 def test_an_idle_engine_has_nothing_to_do():
-    assert engine().start_iteration(0.0, CLOCK_MHZ) is None
+    assert engine().start_iteration(0.0, 1000) is None
 
 
-def test_a_long_prompt_is_split_and_decoding_goes_on_beside_it():
+def test_an_iteration_carries_its_batch_and_the_models_answers():
     running = engine(budget=16)
-    running.submit(request("short", 6, 5))
-    running.submit(request("long", 30, 2))
-    # 6 + 10, then 1 + 15, then 1 + 5 tokens of budget
-    assert run(running) == [["short"], ["short"], ["short", "long"], ["short", "long"], ["short"]]
+    submit(running, "short", 6, 2)
+    step(running)
+    submit(running, "long", 30)
+    iteration = running.start_iteration(1.0, 500)
+    assert iteration.batch == Batch(1, 7, 15, 15 * 16 / 2)
+    assert (iteration.duration_s, iteration.power_w) == (6.0, 400.0)
+    running.finish_iteration(iteration)
+    iteration = running.start_iteration(7.0, 500)
+    # The second chunk's tokens attend to the 15 of the first, and to themselves.
+    assert iteration.batch == Batch(0, 0, 15, 15 * 15 + 15 * 16 / 2)
 
 
-def test_a_full_batch_makes_others_wait():
+def test_rule_1_decoding_comes_first_and_prefills_get_the_rest():
+    running = engine(budget=16)
+    submit(running, "short", 6, 5)
+    submit(running, "long", 30, 2)
+    assert steps(running) == [
+        ([], {"short": 6, "long": 10}),
+        (["short"], {"long": 15}),
+        (["short"], {"long": 5}),
+        (["short", "long"], {}),
+        (["short"], {}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("input_tokens", "blocks"),
+    [
+        (4, [1, 2, 2, 2, 2, 3]),  # the prompt fills its block, so the first token already needs another
+        (3, [1, 1, 2, 2, 2, 2]),
+    ],
+)
+def test_rule_2_a_decoding_request_takes_blocks_as_it_fills_them(input_tokens, blocks):
+    running = engine(block=4, kv=40)
+    request = submit(running, "r", input_tokens, 6)
+    found = []
+    for _ in blocks:
+        iteration = running.start_iteration(0.0, 1000)
+        found.append(request.kv_blocks)
+        assert running.kv_usage == pytest.approx(request.kv_blocks / 10)
+        running.finish_iteration(iteration)
+    assert found == blocks
+    assert (running.kv_usage, running.running_count) == (0, 0)
+
+
+def test_rule_2_the_youngest_makes_room_and_is_recomputed():
+    running = engine(kv=40)
+    older, younger = submit(running, "older", 15, 20), submit(running, "younger", 15, 20)
+    found = steps(running)
+    # Both hold 15 tokens after the first step and 20 after the sixth; the seventh would need 42 blocks.
+    assert found[:6] == [([], {"older": 15, "younger": 15})] + [(["older", "younger"], {})] * 5
+    assert found[6:20] == [(["older"], {})] * 14
+    assert found[20:] == [([], {"younger": 21})] + [(["younger"], {})] * 13
+    assert (older.preemptions, younger.preemptions, running.preemptions_total) == (0, 1, 1)
+    assert (younger.preempted_s, younger.scheduled_s) == (6.0, 0.0)
+
+
+def test_rule_2_a_half_done_prompt_is_young_too():
+    running = engine(budget=2, kv=60)
+    submit(running, "older", 2, 40)
+    step(running)
+    younger = submit(running, "younger", 50, 2)
+    for _ in range(8):
+        assert step(running) == (["older"], {"younger": 1})
+    assert running.free_blocks == 0
+    assert step(running, 9.0) == (["older"], {})
+    assert (younger.kv_tokens, younger.kv_blocks, names(running.waiting)) == (0, 0, ["younger"])
+    assert (younger.preemptions, younger.preempted_s) == (1, 0.0)  # it has had no token to wait after
+
+
+def test_rule_2_of_several_preempted_the_oldest_is_first_in_the_queue():
+    running = engine(kv=19)
+    for name in "abc":
+        submit(running, name, 1, 16)
+    submit(running, "d", 1, 1)
+    found = steps(running)
+    order = [name for _, chunks in found for name in chunks]
+    assert order[:4] == ["a", "b", "c", "d"]
+    # 3 x 6 blocks fit, 3 x 7 do not: "c" goes; 2 x 9 fit, 2 x 10 do not: "b" goes, ahead of "c".
+    assert order[4:6] == ["b", "c"]
+
+
+@pytest.mark.parametrize("queue_order", BY_DEADLINE)
+def test_rule_2_the_latest_deadline_makes_room_however_old(queue_order):
+    running = engine(kv=21, queue_order=queue_order)
+    late = submit(running, "late", 10, 5, deadline_s=9.0)
+    submit(running, "soon", 10, 5, deadline_s=5.0)
+    step(running)
+    assert step(running) == (["soon"], {})
+    assert (names(running.waiting), late.preemptions) == (["late"], 1)
+
+
+def test_rule_2_a_request_alone_may_fill_the_cache():
+    running = engine(kv=40, block=4)
+    submit(running, "r", 10, 30)
+    assert len(steps(running)) == 30
+    assert running.preemptions_total == 0
+
+
+def test_rule_3_the_threshold_splits_long_prompts_and_lets_short_ones_pass():
+    running = engine(long_prefill_token_threshold=4)
+    submit(running, "long", 10)
+    submit(running, "short", 3)
+    assert steps(running) == [([], {"long": 4, "short": 3}), ([], {"long": 4}), ([], {"long": 2})]
+
+
+@pytest.mark.parametrize(
+    ("queue_order", "expected"),
+    [
+        (QueueOrder.FCFS, [{"long": 8}, {"long": 4, "middle": 4}, {"middle": 1, "urgent": 6}]),
+        (QueueOrder.PRIORITY, [{"long": 8}, {"long": 4, "urgent": 4}, {"urgent": 2, "middle": 5}]),
+        (QueueOrder.DEADLINE, [{"urgent": 6, "middle": 2}, {"middle": 3, "long": 5}, {"long": 7}]),
+    ],
+)
+def test_rule_3_only_deadline_sets_a_long_prefill_aside(queue_order, expected):
+    running = engine(budget=8, queue_order=queue_order)
+    submit(running, "long", 20, deadline_s=9.0)
+    assert step(running) == ([], {"long": 8})
+    submit(running, "middle", 5, deadline_s=5.0)
+    submit(running, "urgent", 6, deadline_s=2.0)
+    assert steps(running) == [([], chunks) for chunks in expected]
+
+
+def test_rule_4_no_more_than_max_num_seqs_run():
     running = engine(seqs=2)
     for name in "abc":
-        running.submit(request(name, 4, 2))
-    assert run(running) == [["a", "b"], ["a", "b"], ["c"], ["c"]]
+        submit(running, name, 4, 2)
+    assert steps(running) == [([], {"a": 4, "b": 4}), (["a", "b"], {}), ([], {"c": 4}), (["c"], {})]
 
 
-def test_a_preempted_request_is_recomputed_and_finishes():
-    running = engine(capacity=40)
-    older, younger = request("older", 15, 20), request("younger", 15, 20)
-    running.submit(older)
-    running.submit(younger)
-    tokens = run(running)
-    assert Counter(name for names in tokens for name in names) == {"older": 20, "younger": 20}
-    assert (older.preemptions, younger.preemptions, running.preemptions_total) == (0, 1, 1)
-    # 30 prompt tokens, then 2 a round: the sixth round would need a 41st token.
-    assert younger.preempted_s == 5.0
-    assert younger.scheduled_s == 0.0
-    assert tokens[5:20] == [["older"]] * 15
-    assert tokens[20:] == [["younger"]] * 15
+def test_rule_4_a_prompt_needs_all_its_blocks_and_holds_up_smaller_ones_behind_it():
+    running = engine(block=4, kv=24)
+    submit(running, "a", 8, 5)
+    step(running)
+    submit(running, "b", 13)
+    submit(running, "c", 1)
+    # "a" grows into a third block first, so three of six are free: too few for "b", and "c" waits behind it.
+    assert steps(running) == [(["a"], {})] * 4 + [([], {"b": 13, "c": 1})]
 
 
-def test_a_half_prefilled_prompt_makes_room_before_older_requests_lose_their_tokens():
-    running = engine(budget=2, capacity=60)
-    running.submit(request("older", 2, 40))
-    running.submit(request("younger", 50, 2))
-    usage = []
-    for now_s in range(200):
-        iteration = running.start_iteration(float(now_s), CLOCK_MHZ)
-        if iteration is None:
-            break
-        running.finish_iteration(iteration)
-        usage.append(running._kv_tokens)
-    assert running.preemptions_total == 1
-    assert max(usage) <= 60
+def test_rule_4_nothing_is_admitted_while_something_is_preempted():
+    running = engine(kv=20, queue_order=QueueOrder.PRIORITY)
+    submit(running, "soon", 9, 3, deadline_s=1.0)
+    submit(running, "late", 10, 3, deadline_s=9.0)
+    step(running)
+    submit(running, "between", 1, deadline_s=5.0)
+    assert step(running) == (["soon"], {})  # ten blocks are free, as "late" has just lost them
+    assert step(running) == (["soon"], {"between": 1})
 
 
-def test_a_prompt_that_makes_room_keeps_its_first_start_and_its_last_token():
-    running = engine(budget=2, capacity=60)
-    younger = request("younger", 50, 2)
-    running.submit(request("older", 2, 40))
-    running.submit(younger)
-    tokens = run(running)
-    assert younger.preemptions == 1
-    assert younger.preempted_s == 0.0
-    assert younger.scheduled_s == 1.0
-    assert Counter(name for names in tokens for name in names) == {"older": 40, "younger": 2}
+def test_rule_4_who_cannot_be_admitted_does_not_stop_half_done_prompts():
+    running = engine(budget=8, seqs=1, queue_order=QueueOrder.DEADLINE)
+    submit(running, "long", 20, deadline_s=9.0)
+    step(running)
+    submit(running, "urgent", 6, deadline_s=2.0)
+    assert steps(running) == [([], {"long": 8}), ([], {"long": 4}), ([], {"urgent": 6})]
+
+
+def test_rule_4_without_room_nothing_is_admitted():
+    running = engine(budget=2, seqs=2)
+    submit(running, "a", 2, 9)
+    step(running)
+    submit(running, "b", 9)
+    assert step(running) == (["a"], {"b": 1})
+    submit(running, "c", 1)
+    assert step(running) == (["a"], {"b": 1})
+    assert names(running.waiting) == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "ratio", "worked"),
+    [
+        (22, 0.5, 14),  # 11 tokens are two whole blocks
+        (22, 0.1, 22),  # 2.2 tokens are none
+        (22, 1.0, 2),
+        (20, 1.0, 4),  # the last block is worked on, as a token must be
+        (1, 1.0, 1),
+    ],
+)
+def test_rule_5_the_prefix_cache_spares_whole_blocks_of_work_but_no_memory(prompt, ratio, worked):
+    running = engine(block=4, kv=100, prefix_hit_ratio=ratio)
+    request = submit(running, "r", prompt, 2)
+    iteration = running.start_iteration(0.0, 1000)
+    assert iteration.batch == Batch(0, 0, worked, worked * (prompt - worked + (worked + 1) / 2))
+    assert request.kv_blocks == -(-prompt // 4)
+    running.finish_iteration(iteration)
+    assert running.start_iteration(1.0, 1000).batch == Batch(1, prompt + 1, 0, 0)
+
+
+def test_rule_5_holds_for_what_is_recomputed_too():
+    running = engine(block=4, kv=32, prefix_hit_ratio=0.5)
+    submit(running, "older", 12, 9)
+    submit(running, "younger", 12, 9)
+    found = steps(running)
+    # Four blocks each hold 16 tokens: the first token and four more. "younger" then has 17 to prefill, 8 of them known.
+    assert found[:5] == [([], {"older": 8, "younger": 8})] + [(["older", "younger"], {})] * 4
+    assert found[5:9] == [(["older"], {})] * 4
+    assert found[9] == ([], {"younger": 9})
+
+
+def test_rule_6_the_end_of_the_prefill_is_the_first_token():
+    running = engine(budget=8)
+    one, two = submit(running, "one", 4, 1), submit(running, "two", 8, 2)
+    iteration = running.start_iteration(0.0, 1000)
+    assert (names(iteration.first_tokens), names(iteration.emitting)) == (["one"], ["one"])
+    assert running.finish_iteration(iteration) == [one]
+    assert (one.generated_tokens, one.kv_blocks, two.generated_tokens, two.kv_tokens) == (1, 0, 0, 4)
+    iteration = running.start_iteration(1.0, 1000)
+    assert (names(iteration.first_tokens), running.finish_iteration(iteration)) == (["two"], [])
+    iteration = running.start_iteration(2.0, 1000)
+    assert (names(iteration.first_tokens), names(iteration.emitting)) == ([], ["two"])
+    assert running.finish_iteration(iteration) == [two]
+
+
+@pytest.mark.parametrize("queue_order", BY_DEADLINE)
+def test_rule_7_deadline_then_arrival_then_submission(queue_order):
+    running = engine(seqs=1, queue_order=queue_order)
+    for name, arrival_s, deadline_s in [("d", 2, 8), ("b", 1, 8), ("c", 1, 8), ("a", 3, 7)]:
+        submit(running, name, 4, arrival_s=arrival_s, deadline_s=deadline_s)
+    assert [list(chunks) for _, chunks in steps(running)] == [["a"], ["b"], ["c"], ["d"]]
+
+
+@pytest.mark.parametrize("queue_order", BY_DEADLINE)
+def test_rule_7_without_deadlines_all_orders_are_fcfs(queue_order):
+    running, fcfs = engine(kv=60, queue_order=queue_order), engine(kv=60)
+    for index, tokens in enumerate([12, 30, 7, 21, 3]):
+        for each in (running, fcfs):
+            submit(each, str(index), tokens, 20, arrival_s=float(index))
+    assert steps(running) == steps(fcfs)
+    assert running.preemptions_total == fcfs.preemptions_total > 0
+
+
+@pytest.mark.parametrize("queue_order", BY_DEADLINE)
+def test_rule_7_a_preempted_request_queues_by_its_deadline(queue_order):
+    running = engine(kv=21, queue_order=queue_order)
+    submit(running, "soon", 10, 5, deadline_s=5.0)
+    submit(running, "late", 10, 5, deadline_s=9.0)
+    step(running)
+    submit(running, "between", 10, 5, deadline_s=7.0)
+    step(running)
+    assert names(running.waiting) == ["between", "late"]
 
 
 @pytest.mark.parametrize(("input_tokens", "fits"), [(97, True), (98, False)])
-def test_what_can_never_fit_is_refused(input_tokens, fits):
-    running = engine(capacity=100)
+def test_rule_8_what_can_never_fit_is_refused(input_tokens, fits):
+    running = engine(kv=103, block=4)  # 25 whole blocks
     if fits:
-        running.submit(request("r", input_tokens, 3))
-        assert len(run(running)) == 4  # 64 + 33 prompt tokens, then two more
+        submit(running, "r", input_tokens, 3)
+        assert len(steps(running)) == 4  # 64 + 33 prompt tokens, then two more
     else:
         with pytest.raises(ValueError, match="request r needs more tokens than the KV cache holds"):
-            running.submit(request("r", input_tokens, 3))
+            submit(running, "r", input_tokens, 3)
+
+
+def test_aborting_frees_what_a_request_holds_wherever_it_is():
+    running = engine(budget=8, seqs=2, kv=40)
+    decoding, prefilling, waiting = (
+        submit(running, name, tokens, 9) for name, tokens in [("d", 4), ("p", 20), ("w", 5)]
+    )
+    step(running)
+    iteration = running.start_iteration(1.0, 1000)
+    assert iteration.batch == Batch(1, 5, 7, 7 * (4 + 4))
+    for request, free_blocks in [(waiting, 15), (decoding, 20), (prefilling, 40)]:
+        running.abort(request)
+        assert running.free_blocks == free_blocks
+    assert running.finish_iteration(iteration) == []
+    assert (decoding.generated_tokens, prefilling.generated_tokens) == (1, 0)
+    assert running.start_iteration(2.0, 1000) is None
 
 
 def test_aborting_a_stranger_changes_nothing():
     running = engine()
-    running.submit(request("here"))
-    running.abort(request("elsewhere"))
-    assert run(running) == [["here"]] * 3
+    submit(running, "here", 10, 3)
+    running.abort(EngineRequest("elsewhere", 0.0, 10, 3))
+    assert len(steps(running)) == 3
 
 
-def test_iteration_carries_the_models_answers():
-    running = engine()
-    running.submit(request("r", 8, 2))
-    prefill = running.start_iteration(0.0, 500)
-    assert (prefill.duration_s, prefill.power_w) == (4.0, 400.0)
-    running.finish_iteration(prefill)
-    decode = running.start_iteration(4.0, 1000)
-    assert (decode.duration_s, decode.power_w) == (1.125, 200.0)
-
-
-def test_kv_usage_is_a_fraction_of_the_cache():
-    running = engine(capacity=40)
-    running.submit(request("r", 19, 5))
-    running.finish_iteration(running.start_iteration(0.0, CLOCK_MHZ))
-    assert running.kv_usage == 0.5
+def test_scheduled_is_the_start_of_the_first_work():
+    running = engine(seqs=1)
+    requests = [submit(running, name, 4, 2) for name in "abc"]
+    steps(running)
+    assert all(after.scheduled_s - before.scheduled_s == 2 for before, after in pairwise(requests))

@@ -1,22 +1,23 @@
-"""One vLLM replica at iteration level: continuous batching with chunked prefill.
+"""One vLLM replica at iteration level, as plainly as its rules can be written.
 
-The same object drives the sandbox's vLLM pods in real time and every simulation
-on virtual time; it knows no clock and is told when an iteration starts. Rules
-of vLLM V1: decoding requests go first, the token budget that is left goes to
-prefills in arrival order, a prompt may be split over iterations, and when the
-KV cache is full the youngest running request is preempted and recomputed.
-
-An iteration costs O(requests that join or leave), not O(batch): a decoding
-request gets one token per round, so its last round is known when it joins.
+The rules stand in ``settings``; here each of them is a few lines that look at
+every request of the batch anew. This engine drives the sandbox's vLLM pods in
+real time, and is what the compiled core of the fleet simulator is checked
+against. It knows no clock: it is told when an iteration starts, and says how long it takes.
 """
 
-import heapq
-from collections import deque
+import math
+from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from dynawatt.perfmodel.catalog import ReplicaModels
-from dynawatt.perfmodel.models import Batch
+from dynawatt.perfmodel.models import Batch, PowerModel, StepModel, chunk_pairs
+from dynawatt.simulation.settings import EngineSettings, QueueOrder
+
+
+class ReplicaModels(StepModel, PowerModel, Protocol):
+    """Seconds and watts of a replica of one shape."""
 
 
 @dataclass(slots=True, eq=False)
@@ -27,31 +28,27 @@ class EngineRequest:
     arrival_s: float
     input_tokens: int
     output_tokens: int
-    prefilled_tokens: int = 0
+    deadline_s: float = math.inf
+    """When its first token is due, on the same clock as its arrival; for the queue orders that go by it."""
     generated_tokens: int = 0
-    """Exact when the request is not decoding; while it decodes, as of the round in which it joined."""
+    prompt_tokens: int = 0
+    """Tokens to prefill, set at admission: after a preemption also those generated before."""
+    kv_tokens: int = 0
+    """Tokens in the KV cache, by work or by a prefix-cache hit."""
+    kv_blocks: int = 0
+    """KV blocks held: 0 exactly when it does not run."""
     scheduled_s: float | None = None
     """Start of the first iteration that worked on it."""
     preemptions: int = 0
     preempted_s: float = 0.0
     """When it was last preempted while decoding, which is also when it got its last token before that."""
-    _joined_round: int = 0
-    _ticket: int = 0
-    """Which entry among the engine's last rounds is valid; 0 when not decoding."""
+    submitted: int = 0
+    """Its place in the order of submission."""
 
     @property
-    def prompt_tokens(self) -> int:
-        """Tokens to prefill: after a preemption also those generated so far."""
-        return self.input_tokens + self.generated_tokens
-
-
-@dataclass(frozen=True, slots=True)
-class EngineSettings:
-    """The engine flags that matter for batching."""
-
-    max_num_batched_tokens: int
-    max_num_seqs: int
-    kv_capacity_tokens: int
+    def decodes(self) -> bool:
+        """Whether it runs and its prompt is done."""
+        return self.kv_blocks > 0 and self.kv_tokens >= self.prompt_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,169 +58,171 @@ class Iteration:
     batch: Batch
     duration_s: float
     power_w: float
-    """Per GPU."""
+    """Mean per GPU."""
+    decoding: Sequence[EngineRequest]
     chunks: Sequence[tuple[EngineRequest, int]]
     """Prefilled requests with the number of tokens each."""
-    decoding: Sequence[EngineRequest]
-
-    @property
-    def first_tokens(self) -> list[EngineRequest]:
-        """Requests whose prefill ends with this iteration; it yields their first token (again, after a preemption)."""
-        return [
-            request for request, tokens in self.chunks if request.prefilled_tokens + tokens == request.prompt_tokens
-        ]
+    first_tokens: Sequence[EngineRequest]
+    """Requests whose prefill is complete with this iteration; it yields their first token, or after a preemption the
+    next."""
 
     @property
     def emitting(self) -> list[EngineRequest]:
-        """Requests that get exactly one token when the iteration ends; ask before it is applied."""
+        """Requests that get exactly one token when the iteration ends, unless they are aborted before."""
         return [*self.decoding, *self.first_tokens]
 
 
 @dataclass(slots=True)
 class ReplicaEngine:
-    """Queues and batches of one replica."""
+    """Queue and batch of one replica."""
 
     settings: EngineSettings
     models: ReplicaModels
-    waiting: deque[EngineRequest] = field(default_factory=deque)
-    prefilling: list[EngineRequest] = field(default_factory=list)
-    decoding: list[EngineRequest] = field(default_factory=list)
+    waiting: list[EngineRequest] = field(default_factory=list)
+    """In order of rank."""
+    running: list[EngineRequest] = field(default_factory=list)
+    """In order of admission."""
     preemptions_total: int = 0
-    _round: int = 0
-    _last_rounds: list[tuple[int, int, EngineRequest]] = field(default_factory=list)
-    _ticket: int = 0
-    _decode_context_tokens: int = 0
-    _kv_tokens: int = 0
+    _submissions: int = 0
 
     @property
     def running_count(self) -> int:
         """Requests in the batch, partly prefilled ones included."""
-        return len(self.prefilling) + len(self.decoding)
+        return len(self.running)
 
     @property
     def waiting_count(self) -> int:
-        """Requests that have not been scheduled yet."""
+        """Requests that have not been admitted, or were preempted."""
         return len(self.waiting)
 
     @property
+    def free_blocks(self) -> int:
+        """KV blocks that no request holds."""
+        return self.settings.kv_blocks - sum(request.kv_blocks for request in self.running)
+
+    @property
     def kv_usage(self) -> float:
-        """Fraction of the KV cache in use."""
-        return min(1.0, self._kv_tokens / self.settings.kv_capacity_tokens)
+        """Fraction of the KV blocks that requests hold."""
+        return 1 - self.free_blocks / self.settings.kv_blocks
 
     def submit(self, request: EngineRequest) -> None:
         """Queue a request. Raises ValueError when it can never fit into the KV cache."""
-        if request.input_tokens + request.output_tokens > self.settings.kv_capacity_tokens:
+        if self._blocks(request.input_tokens + request.output_tokens) > self.settings.kv_blocks:
             raise ValueError(f"request {request.request_id} needs more tokens than the KV cache holds")
-        self.waiting.append(request)
+        self._submissions += 1
+        request.submitted = self._submissions
+        insort(self.waiting, request, key=self._rank)
 
     def abort(self, request: EngineRequest) -> None:
         """Remove a request wherever it is; one that is not here is ignored."""
         if request in self.waiting:
             self.waiting.remove(request)
-        elif request in self.prefilling:
-            self.prefilling.remove(request)
-            self._kv_tokens -= request.prompt_tokens
-        elif request._ticket:
-            self._leave(request)
+        elif request in self.running:
+            self._release(request)
 
     def start_iteration(self, now_s: float, clock_mhz: float) -> Iteration | None:
-        """Schedule the next iteration; None when there is nothing to do."""
-        self._make_room(now_s)
-        chunks = self._schedule_prefills(now_s)
-        if not chunks and not self.decoding:
+        """Schedule the next iteration; None when no request is here."""
+        preempted = self._grow(now_s)
+        decoding = [request for request in self.running if request.decodes]
+        room = self.settings.max_num_batched_tokens - len(decoding)
+        chunks = self._schedule_prefills(room, now_s, may_admit=not preempted)
+        if not decoding and not chunks:
             return None
         batch = Batch(
-            decode_requests=len(self.decoding),
-            decode_context_tokens=self._decode_context_tokens,
+            decode_requests=len(decoding),
+            decode_context_tokens=sum(request.input_tokens + request.generated_tokens for request in decoding),
             prefill_tokens=sum(tokens for _, tokens in chunks),
-            prefill_context_tokens=sum(request.prefilled_tokens for request, _ in chunks),
+            prefill_pairs=sum(chunk_pairs(tokens, request.kv_tokens) for request, tokens in chunks),
         )
         return Iteration(
             batch=batch,
-            duration_s=self.models.step.step_s(batch, clock_mhz),
-            power_w=self.models.power.power_w(batch, clock_mhz),
+            duration_s=self.models.step_s(batch, clock_mhz),
+            power_w=self.models.power_w(batch, clock_mhz),
+            decoding=decoding,
             chunks=chunks,
-            decoding=self.decoding,
+            first_tokens=[r for r, tokens in chunks if r.kv_tokens + tokens == r.prompt_tokens],
         )
 
-    def finish_iteration(self, iteration: Iteration) -> Sequence[EngineRequest]:
+    def finish_iteration(self, iteration: Iteration) -> list[EngineRequest]:
         """Apply an iteration and return the requests that got their last token."""
-        self._round += 1
-        self._decode_context_tokens += len(self.decoding)
-        self._kv_tokens += len(self.decoding)
-        finished: list[EngineRequest] = []
-        while self._last_rounds and self._last_rounds[0][0] <= self._round:
-            _, ticket, request = heapq.heappop(self._last_rounds)
-            if ticket == request._ticket:
-                self._leave(request)
-                finished.append(request)
-        for request, tokens in iteration.chunks:
-            if request not in self.prefilling:
+        for request, tokens in [*((request, 1) for request in iteration.decoding), *iteration.chunks]:
+            request.kv_tokens += tokens
+        finished = []
+        for request in iteration.emitting:
+            if not request.kv_blocks:
                 continue  # aborted while the iteration ran
-            request.prefilled_tokens += tokens
-            if request.prefilled_tokens == request.prompt_tokens:
-                self.prefilling.remove(request)
-                if self._join(request):
-                    finished.append(request)
+            request.generated_tokens += 1
+            if request.generated_tokens >= request.output_tokens:
+                self._release(request)
+                finished.append(request)
         return finished
 
-    def _schedule_prefills(self, now_s: float) -> list[tuple[EngineRequest, int]]:
-        budget = self.settings.max_num_batched_tokens - len(self.decoding)
+    def _grow(self, now_s: float) -> bool:
+        """Give decoding requests the blocks they are about to write to; True when one was preempted for that."""
+        preempted = False
+        while len(growing := self._growing()) > self.free_blocks:
+            # Never the last one: alone it may have all blocks, and submit() refused what those cannot hold.
+            self._preempt(now_s)
+            preempted = True
+        for request in growing:
+            request.kv_blocks += 1
+        return preempted
+
+    def _growing(self) -> list[EngineRequest]:
+        block_tokens = self.settings.block_tokens
+        return [r for r in self.running if r.decodes and r.kv_tokens == r.kv_blocks * block_tokens]
+
+    def _preempt(self, now_s: float) -> None:
+        request = max(self.running, key=self._rank)
+        if request.decodes:
+            request.preempted_s = now_s
+        self._release(request)
+        request.preemptions += 1
+        self.preemptions_total += 1
+        insort(self.waiting, request, key=self._rank)
+
+    def _schedule_prefills(self, room: int, now_s: float, *, may_admit: bool) -> list[tuple[EngineRequest, int]]:
+        """Share out the room for tokens that decoding leaves, and admit waiting requests as they get some."""
+        candidates = [request for request in self.running if not request.decodes] + self.waiting
+        if self.settings.queue_order is QueueOrder.DEADLINE:
+            candidates.sort(key=self._rank)
         chunks: list[tuple[EngineRequest, int]] = []
-        for request in self.prefilling:
-            if budget <= 0:
+        for request in candidates:
+            if room <= 0:
                 break
-            tokens = min(budget, request.prompt_tokens - request.prefilled_tokens)
+            if not request.kv_blocks:  # it waits
+                may_admit = may_admit and self._fits(request)
+                if not may_admit:
+                    continue
+                self._admit(request, now_s)
+            tokens = min(request.prompt_tokens - request.kv_tokens, room)
+            if self.settings.long_prefill_token_threshold:
+                tokens = min(tokens, self.settings.long_prefill_token_threshold)
             chunks.append((request, tokens))
-            budget -= tokens
-        while budget > 0 and self.waiting and self.running_count < self.settings.max_num_seqs:
-            request = self.waiting[0]
-            if self._kv_tokens + request.prompt_tokens + len(self.decoding) > self.settings.kv_capacity_tokens:
-                break
-            self.waiting.popleft()
-            self.prefilling.append(request)
-            self._kv_tokens += request.prompt_tokens
-            if request.scheduled_s is None:
-                request.scheduled_s = now_s
-            tokens = min(budget, request.prompt_tokens)
-            chunks.append((request, tokens))
-            budget -= tokens
+            room -= tokens
         return chunks
 
-    def _make_room(self, now_s: float) -> None:
-        """Preempt the youngest requests until every decoding one can grow by a token; prefilling ones are youngest."""
-        while self.running_count > 1 and self._kv_tokens + len(self.decoding) > self.settings.kv_capacity_tokens:
-            if self.prefilling:
-                request = self.prefilling.pop()
-                self._kv_tokens -= request.prompt_tokens
-            else:
-                request = self.decoding[-1]
-                self._leave(request)
-                request.preempted_s = now_s
-            request.prefilled_tokens = 0
-            request.preemptions += 1
-            self.preemptions_total += 1
-            self.waiting.appendleft(request)
+    def _fits(self, request: EngineRequest) -> bool:
+        blocks = self._blocks(request.input_tokens + request.generated_tokens)
+        return len(self.running) < self.settings.max_num_seqs and blocks <= self.free_blocks
 
-    def _join(self, request: EngineRequest) -> bool:
-        """Take a prefilled request, which has just got a token, into the batch; True when that was its last."""
-        request.generated_tokens += 1
-        self._kv_tokens += 1
-        if request.generated_tokens >= request.output_tokens:
-            self._kv_tokens -= request.prompt_tokens
-            return True
-        request._joined_round = self._round
-        self.decoding.append(request)
-        self._decode_context_tokens += request.prompt_tokens
-        self._ticket += 1
-        request._ticket = self._ticket
-        last_round = self._round + request.output_tokens - request.generated_tokens
-        heapq.heappush(self._last_rounds, (last_round, self._ticket, request))
-        return False
+    def _admit(self, request: EngineRequest, now_s: float) -> None:
+        self.waiting.remove(request)
+        self.running.append(request)
+        request.prompt_tokens = request.input_tokens + request.generated_tokens
+        request.kv_tokens = self.settings.cached_tokens(request.prompt_tokens)
+        request.kv_blocks = self._blocks(request.prompt_tokens)
+        if request.scheduled_s is None:
+            request.scheduled_s = now_s
 
-    def _leave(self, request: EngineRequest) -> None:
-        self.decoding.remove(request)
-        request._ticket = 0
-        request.generated_tokens += self._round - request._joined_round
-        self._decode_context_tokens -= request.prompt_tokens
-        self._kv_tokens -= request.prompt_tokens
+    def _release(self, request: EngineRequest) -> None:
+        self.running.remove(request)
+        request.kv_blocks = request.kv_tokens = 0
+
+    def _rank(self, request: EngineRequest) -> tuple[float, float, int]:
+        if self.settings.queue_order is QueueOrder.FCFS:
+            return 0.0, 0.0, request.submitted
+        return request.deadline_s, request.arrival_s, request.submitted
+
+    def _blocks(self, tokens: int) -> int:
+        return math.ceil(tokens / self.settings.block_tokens)
