@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from dynawatt.adapters.vllm_metrics import LoadObservation
+from dynawatt.api.conditions import ConditionType, Reason
 from dynawatt.api.llmservice import LLMServiceSpec
 from dynawatt.controller import modelling
 from dynawatt.controller.draft import Hold
@@ -11,6 +12,7 @@ from dynawatt.controller.settings import OperatorSettings
 from dynawatt.controller.target import read_target
 from dynawatt.forecast.recent_peak import HighWater, RecentPeakForecast
 from dynawatt.perfmodel.surface import Surface, SurfacePoint
+from dynawatt.planning.fleet import FleetPlanner
 from dynawatt.workload.mix import LengthMix
 
 SETTINGS = OperatorSettings(prometheus_url="http://unused", namespace="system", rate_window_s=10, peak_window_s=60)
@@ -28,10 +30,10 @@ SPEC = LLMServiceSpec.parse(
 
 class Surfaces:
     def __init__(self):
-        self.answer, self.bins = SURFACE, []
+        self.answer, self.questions = SURFACE, []
 
-    def get(self, key, mix):
-        self.bins.append(key.mix_bin)
+    def get(self, question):
+        self.questions.append(question)
         return self.answer
 
 
@@ -55,7 +57,7 @@ def world(monkeypatch, workload, pod, draft):
 
         async def look(self, now_s):
             self.now_s = now_s
-            modeller = Modeller(None, self.surfaces, SETTINGS)
+            modeller = Modeller(None, self.surfaces, SETTINGS, FleetPlanner())
             return await modeller.look(self.runtime, SPEC, self.target, described, may_scale=True)
 
     world = World()
@@ -76,6 +78,41 @@ async def test_nothing_is_planned_before_the_rate_window_is_full(world):
     assert (await world.look(10.0)).demand_rps > 4.0
 
 
+@pytest.mark.parametrize(
+    ("args", "problem"),
+    [
+        (["--model=nobody/knows-1b"], "no profile for model 'nobody/knows-1b'"),
+        (["--quantization=awq"], "no profile for weights in awq"),
+        (["--max-num-batched-tokens=1m"], "--max-num-batched-tokens is 1000000: profile .* covers"),
+        (["--max-num-seqs=5000"], "--max-num-seqs is 5000: profile .* covers"),
+        (["--tensor-parallel-size=3"], "tensor parallelism 3"),
+    ],
+)
+async def test_what_no_profile_covers_is_said_in_the_condition(world, workload, pod, args, problem):
+    described = workload(pod("a"), replicas=4, args=args)
+    world.target = read_target(described, name="llama", container=None)
+    with pytest.raises(Hold, match=problem) as caught:
+        await world.look(0.0)
+    assert caught.value.condition[:3] == (ConditionType.PROFILE_AVAILABLE, False, Reason.NO_PROFILE)
+
+
+async def test_defaults_of_vllm_depend_on_the_gpu(world, pod):
+    with pytest.raises(Hold):
+        await world.look(0.0)
+    question = world.surfaces.questions[-1]
+    assert question.replica.model.name == "llama-3.1-8b-bf16-h100-sxm"
+    assert (question.settings.max_num_batched_tokens, question.settings.max_num_seqs) == (8192, 1024)
+
+
+async def test_surfaces_are_fine_at_the_slo_and_at_what_is_planned_for_it(world):
+    with pytest.raises(Hold):
+        await world.look(0.0)
+    question = world.surfaces.questions[-1]
+    assert question.attainments == pytest.approx((0.99, 0.9935))
+    assert question.cv == modelling.PRIOR_CV > 1
+    assert question.clocks_mhz[-1] == 1980
+
+
 async def test_replicas_are_kept_until_a_peak_could_have_been_seen(world):
     for now_s in (0.0, 9.0):
         with pytest.raises(Hold):
@@ -88,7 +125,7 @@ async def test_a_service_without_requests_is_held_but_its_model_is_prepared(worl
     world.load = LoadObservation(0.0, None, 0.0, [], [])
     with pytest.raises(Hold, match="no request has finished yet"):
         await world.look(0.0)
-    assert world.surfaces.bins == [modelling.PRIOR_MIX.bin()]
+    assert [question.mix_bin for question in world.surfaces.questions] == [modelling.PRIOR_MIX.bin()]
 
 
 async def test_few_requests_count_little_against_the_prior(world):
@@ -98,5 +135,7 @@ async def test_few_requests_count_little_against_the_prior(world):
         world.load = LoadObservation(4.0, long, finished, [], [])
         with pytest.raises(Hold):
             await world.look(0.0)
-        bins.append(world.surfaces.bins[-1])
-    assert bins == [modelling.PRIOR_MIX.bin(), long.bin()]
+        bins.append(world.surfaces.questions[-1].mix_bin)
+    prior = modelling.PRIOR_MIX.bin()
+    assert max(abs(a - b) for a, b in zip(bins[0], prior, strict=True)) <= 1
+    assert bins[1] == long.bin() != prior

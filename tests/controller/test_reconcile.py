@@ -33,7 +33,7 @@ class NoMetrics:
 
 
 class NoSurfaces:
-    def get(self, key, mix):
+    def get(self, question):
         return None
 
     def close(self):

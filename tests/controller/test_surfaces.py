@@ -8,28 +8,52 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dynawatt.controller.surfaces import SurfaceKey, SurfaceStore
-from dynawatt.perfmodel.catalog import UnknownProfileError
+from dynawatt.adapters.profile_files import find_replica
+from dynawatt.adapters.surface_cache import SurfaceCache
+from dynawatt.controller import surfaces
+from dynawatt.controller.surfaces import SurfaceStore
+from dynawatt.simulation.settings import EngineSettings
+from dynawatt.simulation.surface_question import SurfaceQuestion
 from dynawatt.workload.mix import LengthMix
 from dynawatt.workload.objectives import LatencyObjectives
 
-MIX = LengthMix(np.full(50, 200), np.full(50, 20))
-KEY = SurfaceKey(
-    model="meta-llama/Llama-3.1-8B-Instruct",
-    gpu="h100-sxm",
-    tensor_parallel=1,
-    max_num_batched_tokens=8192,
-    max_num_seqs=64,
-    clocks_mhz=(1980,),
+REPLICA = find_replica("meta-llama/Llama-3.1-8B-Instruct", "h100-sxm", 1)
+
+
+def mix(inputs, outputs=20):
+    return LengthMix(np.full(50, inputs), np.full(50, outputs))
+
+
+QUESTION = SurfaceQuestion(
+    replica=REPLICA,
+    settings=EngineSettings(8192, 64, REPLICA.kv_capacity_tokens),
+    mix=mix(200),
+    cv=1.09,
     objectives=LatencyObjectives(((None, 5.0),), 0.5),
-    mix_bin=MIX.bin(),
+    attainments=(0.99,),
+    clocks_mhz=(1980,),
+    fleet_sizes=(1,),
+    requests=200,
 )
-UNKNOWN = replace(KEY, model="nobody/knows-1b")
+# More than the profile covers, which only the simulation in the worker finds out.
+WRONG = replace(QUESTION, settings=replace(QUESTION.settings, max_num_seqs=100_000, max_num_batched_tokens=100_000))
+
+
+class Clock:
+    now_s = 1000.0
+
+    def __call__(self):
+        return self.now_s
 
 
 @pytest.fixture
-async def store():
-    store = SurfaceStore()
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+async def store(clock):
+    store = SurfaceStore(now_s=clock)
     yield store
     store.close()
 
@@ -42,46 +66,104 @@ async def wait(check):
     raise AssertionError("not so after 60 s")
 
 
+async def failure(store, question):
+    """What building it raises, once it has."""
+
+    def failed():
+        try:
+            assert store.get(question) is None
+        except Exception as error:
+            return error
+        return None
+
+    return await wait(failed)
+
+
 def workers():
     return {process.pid for process in multiprocessing.active_children()}
 
 
-async def test_failure_is_told_and_then_tried_again(store):
+async def test_a_failure_is_told_and_tried_again_ever_more_seldom(store, clock):
     before = workers()
-    for _ in range(2):
-        with pytest.raises(UnknownProfileError, match="knows-1b"):
-            await wait(lambda: store.get(UNKNOWN, MIX))
-    surface = await wait(lambda: store.get(KEY, MIX))
+    error = await failure(store, WRONG)
+    for pause_s in (10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 600.0, 600.0):
+        clock.now_s += pause_s - 0.1
+        with pytest.raises(type(error)):
+            store.get(WRONG)
+        clock.now_s += 0.2
+        assert store.get(WRONG) is None  # under way
+        await failure(store, WRONG)
+    surface = await wait(lambda: store.get(QUESTION))
     assert surface.clocks_mhz == [1980]
     await wait(lambda: len(workers() - before) == 1)  # the workers of the failures are gone
 
 
-async def test_a_dead_worker_is_replaced(store):
+async def test_a_failure_does_not_keep_others_from_their_surfaces(store):
+    await failure(store, WRONG)
+    assert await wait(lambda: store.get(QUESTION))
+    with pytest.raises(Exception, match="100000"):
+        store.get(WRONG)
+
+
+async def test_a_dead_worker_is_replaced_for_every_service(store):
     before = workers()
-    assert store.get(KEY, MIX) is None
+    assert store.get(QUESTION) is None
     [pid] = await wait(lambda: workers() - before)
     os.kill(pid, signal.SIGKILL)
+    # The service that asked may be gone by then; another one asks.
+    assert await wait(lambda: store.get(replace(QUESTION, seed=2)))
     with pytest.raises(BrokenProcessPool):
-        await wait(lambda: store.get(KEY, MIX))
-    assert await wait(lambda: store.get(KEY, MIX))
+        store.get(QUESTION)
 
 
 async def test_one_at_a_time_and_each_once(store):
-    other = replace(KEY, max_num_seqs=32)
-    assert store.get(KEY, MIX) is None
-    assert store.get(other, MIX) is None
-    first = await wait(lambda: store.get(KEY, MIX))
-    second = await wait(lambda: store.get(other, MIX))
-    assert store.get(KEY, MIX) is first
-    assert store.get(other, MIX) is second
+    other = replace(QUESTION, cv=2.0)
+    assert store.get(QUESTION) is None
+    assert store.get(other) is None
+    first = await wait(lambda: store.get(QUESTION))
+    second = await wait(lambda: store.get(other))
+    assert store.get(QUESTION) is first
+    assert store.get(other) is second
 
 
 async def test_the_next_bin_serves_while_the_own_surface_is_built(store):
-    known = await wait(lambda: store.get(KEY, MIX))
-    inputs, outputs = KEY.mix_bin
-    near, far = replace(KEY, mix_bin=(inputs + 1, outputs - 1)), replace(KEY, mix_bin=(inputs + 2, outputs))
-    assert store.get(near, MIX) is known
-    assert store.get(far, MIX) is None
-    assert store.get(replace(near, max_num_seqs=32), MIX) is None
-    own = await wait(lambda: (found := store.get(near, MIX)) is not known and found)
-    assert own is not known
+    known = await wait(lambda: store.get(QUESTION))
+    near, far = replace(QUESTION, mix=mix(252)), replace(QUESTION, mix=mix(400))
+    assert near.mix_bin[0] == QUESTION.mix_bin[0] + 1
+    assert store.get(near) is known
+    assert store.get(far) is None
+    assert store.get(replace(near, seed=2)) is None
+    own = await wait(lambda: (found := store.get(near)) is not known and found)
+    assert own != known
+
+
+async def test_a_surface_on_disk_is_not_built_again(tmp_path):
+    cache = SurfaceCache(tmp_path)
+    first = SurfaceStore(cache)
+    built = await wait(lambda: first.get(QUESTION))
+    first.close()
+    assert cache.load(QUESTION.fingerprint()) == built
+    # What the file holds is what is answered, not a new simulation.
+    marked = replace(built, released_w=1.0)
+    cache.store(QUESTION.fingerprint(), marked)
+    second = SurfaceStore(cache)
+    assert await wait(lambda: second.get(QUESTION)) == marked
+    second.close()
+
+
+async def test_a_disk_that_cannot_be_written_costs_only_time(tmp_path):
+    (tmp_path / "file").write_text("")
+    store = SurfaceStore(SurfaceCache(tmp_path / "file" / "below"))
+    assert await wait(lambda: store.get(QUESTION))
+    store.close()
+
+
+async def test_only_the_ones_asked_for_last_are_kept_in_memory(store, monkeypatch):
+    monkeypatch.setattr(surfaces, "_MOST_ANSWERS", 2)
+    first, second, third = QUESTION, replace(QUESTION, seed=2), replace(QUESTION, seed=3)
+    for question in (first, second):
+        await wait(lambda question=question: store.get(question))
+    known = store.get(first)
+    await wait(lambda: store.get(third))
+    assert store.get(first) is known
+    assert store.get(second) is None  # is built again

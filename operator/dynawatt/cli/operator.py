@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from dynawatt.adapters.surface_cache import default_surface_dir
 from dynawatt.api.group import DEFAULT_NAMESPACE
 from dynawatt.controller.app import run_operator
 from dynawatt.controller.settings import OperatorSettings
@@ -28,6 +29,13 @@ def operator(
     peak_window_s: Annotated[float, typer.Option(min=10, help="How long a load peak is remembered.")] = 300,
     lease_duration_s: Annotated[int, typer.Option(min=3, help="Clocks return to default after so long.")] = 30,
     health_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of /healthz on loopback; 0: none.")] = 8080,
+    surface_dir: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="DYNAWATT_SURFACE_DIR",
+            help="Where latency models are kept between starts; by default under the user's cache directory.",
+        ),
+    ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Watch LLMServices and keep them at the fewest joules within their SLO."""
@@ -48,5 +56,6 @@ def operator(
         peak_window_s=peak_window_s,
         lease_duration_s=lease_duration_s,
         health_port=health_port,
+        surface_dir=surface_dir or default_surface_dir(),
     )
     run_operator(settings, kubeconfig)

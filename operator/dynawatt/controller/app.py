@@ -19,6 +19,7 @@ import kopf
 from dynawatt.adapters.kubernetes.client import API_ERRORS, api_client, describe_error
 from dynawatt.adapters.kubernetes.cluster import Cluster
 from dynawatt.adapters.prometheus import Prometheus
+from dynawatt.adapters.surface_cache import SurfaceCache
 from dynawatt.api.conditions import Condition, ConditionStatus, ConditionType, Reason, find_condition
 from dynawatt.api.group import FINALIZER, GROUP, LLMSERVICE_PLURAL, VERSION
 from dynawatt.api.llmservice import Knob
@@ -96,8 +97,9 @@ def _register(
     @kopf.on.startup(registry=registry)
     async def start(memo: kopf.Memo, **_: Any) -> None:
         memo.metrics = Prometheus(settings.prometheus_url)
+        surfaces = SurfaceStore(SurfaceCache(settings.surface_dir) if settings.surface_dir else None)
         memo.reconciler = Reconciler(
-            cluster=cluster, metrics=memo.metrics, lease=lease, surfaces=SurfaceStore(), settings=settings
+            cluster=cluster, metrics=memo.metrics, lease=lease, surfaces=surfaces, settings=settings
         )
         memo.lease_task = asyncio.create_task(lease.run(settings.lease_renew_s))
 

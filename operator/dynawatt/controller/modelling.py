@@ -1,10 +1,11 @@
 """What the planner is told about one service: measured load, latency model, limits."""
 
-import logging
 import time
 from typing import Final
 
+from dynawatt.adapters.engine_settings import engine_settings
 from dynawatt.adapters.objectives import latency_objectives
+from dynawatt.adapters.profile_files import find_replica
 from dynawatt.adapters.vllm_metrics import LoadObservation, observe
 from dynawatt.api.conditions import ConditionType, Reason
 from dynawatt.api.llmservice import Knob, LLMServiceSpec
@@ -12,46 +13,51 @@ from dynawatt.controller.draft import Hold, StatusDraft
 from dynawatt.controller.judging import judge_slo
 from dynawatt.controller.runtime import ServiceRuntime
 from dynawatt.controller.settings import OperatorSettings
-from dynawatt.controller.surfaces import SurfaceKey, SurfaceStore
+from dynawatt.controller.surfaces import SurfaceStore
 from dynawatt.controller.target import Target, ready_since
 from dynawatt.errors import InvalidInputError
-from dynawatt.perfmodel.catalog import ReplicaModels, UnknownProfileError, replica_models
+from dynawatt.perfmodel.profile import ReplicaProfile
 from dynawatt.perfmodel.surface import Surface
+from dynawatt.planning.fleet import FleetPlanner
 from dynawatt.planning.plan import ServiceState
 from dynawatt.ports import MetricsSource, MetricsUnavailable
+from dynawatt.simulation.settings import EngineSettings
+from dynawatt.simulation.surface_question import SurfaceQuestion
 from dynawatt.simulation.surfaces import clock_grid
+from dynawatt.workload.builtin import built_in
 from dynawatt.workload.mix import LengthMix, blend
-from dynawatt.workload.synthetic import azure_conversation_mix
 
-_DEFAULT_STARTUP_S: Final = 300.0
-
-PRIOR_MIX: Final = azure_conversation_mix(512, seed=0)
+_PRIOR: Final = built_in("azure-2023-conv")
+PRIOR_MIX: Final = _PRIOR.mix(512)
 """What a service is taken for until its own requests tell."""
+PRIOR_CV: Final = _PRIOR.interarrival_cv
+"""And its burstiness, the CV of the gaps between requests: vLLM exports nothing that tells a service's own."""
 _PRIOR_REQUESTS: Final = 20.0
 """How many finished requests the prior weighs as much as."""
-
-_log = logging.getLogger(__name__)
 
 
 class Modeller:
     """Turns metrics and a target into the state that is planned for; whatever it cannot know is a Hold."""
 
-    def __init__(self, metrics: MetricsSource, surfaces: SurfaceStore, settings: OperatorSettings) -> None:
+    def __init__(
+        self, metrics: MetricsSource, surfaces: SurfaceStore, settings: OperatorSettings, planner: FleetPlanner
+    ) -> None:
         self._metrics = metrics
         self._surfaces = surfaces
         self._settings = settings
+        self._planner = planner
 
     async def look(
         self, runtime: ServiceRuntime, spec: LLMServiceSpec, target: Target, draft: StatusDraft, *, may_scale: bool
     ) -> ServiceState:
         """Observe and model the service. Raises Hold."""
-        models = self._models(target, draft)
+        models, engine = self._models(target, draft)
         if runtime.surface is None:
-            self._surface(models, spec, target, PRIOR_MIX, None)  # is ready by the time it is needed, if all goes well
+            self._surface(models, engine, spec, PRIOR_MIX, None)  # is ready by the time it is needed, if all goes well
         load = await self._observe(runtime, spec, target, draft)
         if load.mix is not None:
             mix = blend([(load.mix, load.finished_requests), (PRIOR_MIX, _PRIOR_REQUESTS)])
-            runtime.surface = self._surface(models, spec, target, mix, runtime.surface)
+            runtime.surface = self._surface(models, engine, spec, mix, runtime.surface)
         elif runtime.surface is None:
             raise Hold(ConditionType.SLO_ATTAINABLE, None, Reason.NO_LOAD_YET, "no request has finished yet")
         runtime.forecast.observe(time.monotonic(), load.rate_rps)
@@ -63,7 +69,7 @@ class Modeller:
             raise Hold(ConditionType.SLO_ATTAINABLE, None, Reason.NOT_PLANNED_YET, message)
         # Shorter than a peak is remembered, the load is not known well enough to take replicas away.
         unknown = runtime.forecast.observed_s < self._settings.peak_window_s
-        startup_s = target.startup_s(_DEFAULT_STARTUP_S)
+        startup_s = target.startup_s(models.model.startup_s)
         react_s, window_s = self._settings.observe_interval_s, self._settings.rate_window_s
         demand_rps = runtime.forecast.demand_rps(startup_s + react_s, window_s) or 0.0
         return ServiceState(
@@ -108,33 +114,41 @@ class Modeller:
             if now_s - (ready_since(pod) or now_s) > self._settings.rate_window_s
         ]
 
-    def _models(self, target: Target, draft: StatusDraft) -> ReplicaModels:
+    def _models(self, target: Target, draft: StatusDraft) -> tuple[ReplicaProfile, EngineSettings]:
         product = draft.status.shapes[0].gpu_product
+        vllm = target.settings
         try:
-            models = replica_models(target.settings.model, product, target.settings.tensor_parallel_size)
-        except (UnknownProfileError, InvalidInputError) as error:
+            models = find_replica(
+                vllm.model, product, vllm.tensor_parallel_size, quantization=vllm.quantization, dtype=vllm.dtype
+            )
+            engine = engine_settings(vllm, models)
+        except InvalidInputError as error:
             raise Hold(ConditionType.PROFILE_AVAILABLE, False, Reason.NO_PROFILE, str(error)) from error
-        draft.set(ConditionType.PROFILE_AVAILABLE, True, Reason.PROFILE_FOUND, f"profile {models.profile}")
-        return models
+        draft.set(ConditionType.PROFILE_AVAILABLE, True, Reason.PROFILE_FOUND, f"profile {models.name}")
+        return models, engine
 
     def _surface(
-        self, models: ReplicaModels, spec: LLMServiceSpec, target: Target, mix: LengthMix, known: Surface | None
+        self,
+        models: ReplicaProfile,
+        engine: EngineSettings,
+        spec: LLMServiceSpec,
+        mix: LengthMix,
+        known: Surface | None,
     ) -> Surface | None:
         """The surface for this mix; the one known so far while it is computed or when it cannot be."""
-        key = SurfaceKey(
-            model=target.settings.model,
-            gpu=models.gpu.name,
-            tensor_parallel=models.tensor_parallel,
-            max_num_batched_tokens=target.max_num_batched_tokens,
-            max_num_seqs=target.max_num_seqs,
-            clocks_mhz=tuple(clock_grid(models, spec.gpu_clock.min_megahertz)),
+        target = spec.slo.attainment_target
+        question = SurfaceQuestion(
+            replica=models,
+            settings=engine,
+            mix=mix,
+            cv=PRIOR_CV,
             objectives=latency_objectives(spec.slo),
-            mix_bin=mix.bin(),
+            attainments=(target, self._planner.planned_attainment(target)),
+            clocks_mhz=tuple(clock_grid(models, spec.gpu_clock.min_megahertz)),
         )
         try:
-            return self._surfaces.get(key, mix) or known
+            return self._surfaces.get(question) or known
         except Exception as error:  # whatever the worker process died of
-            _log.exception("surface model=%s mix=%s failed", key.model, key.mix_bin)
             if known is not None:
                 return known
             message = f"the latency model cannot be computed, it is tried again: {error or type(error).__name__}"

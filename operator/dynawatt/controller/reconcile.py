@@ -52,7 +52,7 @@ class Reconciler:
         self._surfaces = surfaces
         self._settings = settings
         self._planner = FleetPlanner()
-        self._modeller = Modeller(metrics, surfaces, settings)
+        self._modeller = Modeller(metrics, surfaces, settings, self._planner)
         self._actuator = Actuator(cluster, lease.name)
         self._services: dict[str, ServiceRuntime] = {}
 

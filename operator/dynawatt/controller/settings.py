@@ -1,6 +1,7 @@
 """How the operator was started."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class OperatorSettings:
     health_port: int = 8080
     peak_window_s: float = 300.0
     """How long a peak of the load is remembered: how long to wait before shrinking."""
+    surface_dir: Path | None = None
+    """Where surfaces are kept between starts; None keeps them in memory alone."""
 
     @property
     def lease_renew_s(self) -> float:

@@ -1,69 +1,114 @@
 """Surfaces on demand, simulated in a worker process so that the event loop never waits.
 
-Equal questions share one answer; the mix counts as equal within its bin, so
-that a service's surface changes only when its requests really do.
+Equal questions share one answer, in memory and on disk; the mix counts as equal
+within its bin, so that a service's surface changes only when its requests really
+do. A question whose answer fails is asked again only after a while, which doubles
+with every failure.
 """
 
 import asyncio
+import logging
 import multiprocessing
 import os
+import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Final
 
-from dynawatt.perfmodel.catalog import replica_models
+from dynawatt.adapters.surface_cache import SurfaceCache
 from dynawatt.perfmodel.surface import Surface
-from dynawatt.simulation.engine import EngineSettings
+from dynawatt.simulation.surface_question import SurfaceQuestion
 from dynawatt.simulation.surfaces import build_surface
-from dynawatt.workload.mix import LengthMix
-from dynawatt.workload.objectives import LatencyObjectives
+
+_FIRST_PAUSE_S: Final = 10.0
+_LONGEST_PAUSE_S: Final = 600.0
+_MOST_ANSWERS: Final = 64
+"""A few MB each; the ones not asked for longest are forgotten, but stay on disk."""
+
+_log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class SurfaceKey:
-    """Everything a surface depends on."""
+@dataclass(slots=True)
+class _Answer:
+    """A question under way or answered."""
 
-    model: str
-    gpu: str
-    tensor_parallel: int
-    max_num_batched_tokens: int
-    max_num_seqs: int
-    clocks_mhz: tuple[int, ...]
-    objectives: LatencyObjectives
+    family: str
     mix_bin: tuple[int, int]
+    future: asyncio.Future[Surface]
+    failures: int = 0
+    retry_s: float = 0.0
+    """When to try again, after a failure."""
+
+    @property
+    def surface(self) -> Surface | None:
+        """What was answered; None while there is nothing or if it failed."""
+        return self.future.result() if self.future.done() and self.future.exception() is None else None
 
 
 class SurfaceStore:
     """Builds each surface once; one worker, because there is always time and seldom a spare core."""
 
-    def __init__(self) -> None:
+    def __init__(self, cache: SurfaceCache | None = None, now_s: Callable[[], float] = time.monotonic) -> None:
         """The worker starts with the first question."""
+        self._cache = cache
+        self._now_s = now_s
         self._workers = self._new_worker()
-        self._surfaces: dict[SurfaceKey, asyncio.Future[Surface]] = {}
+        self._answers: dict[str, _Answer] = {}
+        self._closed = False
 
-    def get(self, key: SurfaceKey, mix: LengthMix) -> Surface | None:
+    def get(self, question: SurfaceQuestion) -> Surface | None:
         """The surface if it is ready; otherwise its building is started, and that of the next bin serves until then.
 
-        Raises what the building raised.
+        After a failure, raises what the building raised until it is tried again.
         """
-        future = self._surfaces.get(key)
-        # One at a time: a service asks again at its next tick, and by then its mix may be another one.
-        if future is None and all(other.done() for other in self._surfaces.values()):
-            loop = asyncio.get_running_loop()
-            future = self._surfaces[key] = loop.run_in_executor(self._workers, _build, key, mix)
-        if future is None or not future.done():
-            return self._neighbour(key)
-        if future.exception() is not None:
-            del self._surfaces[key]  # so that the next question tries again
-            self._workers.shutdown(wait=False)
-            self._workers = self._new_worker()
-        return future.result()
+        fingerprint = question.fingerprint()
+        answer = self._answers.get(fingerprint)
+        if answer is None or 0 < answer.retry_s <= self._now_s():
+            answer = self._ask(question, fingerprint, failures=answer.failures if answer else 0)
+        if answer is None:
+            return self._neighbour(question)
+        self._answers[fingerprint] = self._answers.pop(fingerprint)  # the last one asked for
+        if not answer.future.done():
+            return self._neighbour(question)
+        return answer.future.result()
 
-    def _neighbour(self, key: SurfaceKey) -> Surface | None:
-        """A surface for the same question about a mix in an adjacent bin."""
-        for other, future in self._surfaces.items():
-            apart = max(abs(a - b) for a, b in zip(other.mix_bin, key.mix_bin, strict=True))
-            if apart == 1 and replace(other, mix_bin=key.mix_bin) == key and future.done() and not future.exception():
-                return future.result()
+    def close(self) -> None:
+        """Stop the worker without waiting for it."""
+        self._closed = True
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+    def _ask(self, question: SurfaceQuestion, fingerprint: str, failures: int) -> _Answer | None:
+        # One at a time: a service asks again at its next tick, and by then its mix may be another one.
+        if not all(other.future.done() for other in self._answers.values()):
+            return None
+        for forgotten in list(self._answers)[: max(0, len(self._answers) + 1 - _MOST_ANSWERS)]:
+            del self._answers[forgotten]
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._workers, _load_or_build, question, fingerprint, self._cache)
+        answer = self._answers[fingerprint] = _Answer(question.family(), question.mix_bin, future, failures)
+        future.add_done_callback(lambda _: self._note_failure(fingerprint, answer))
+        return answer
+
+    def _note_failure(self, fingerprint: str, answer: _Answer) -> None:
+        """If it failed, let it be tried again later, by a new worker: the old one may be dead."""
+        if self._closed or answer.surface is not None:
+            return
+        pause_s = min(_FIRST_PAUSE_S * 2.0 ** min(answer.failures, 10), _LONGEST_PAUSE_S)
+        answer.failures += 1
+        answer.retry_s = self._now_s() + pause_s
+        message = "surface=%s failed failures=%d retry_in_s=%.0f"
+        _log.error(message, fingerprint, answer.failures, pause_s, exc_info=answer.future.exception())
+        self._workers.shutdown(wait=False)
+        self._workers = self._new_worker()
+
+    def _neighbour(self, question: SurfaceQuestion) -> Surface | None:
+        """A surface for the same question about a mix in an adjacent bin, or in the same one with another tail."""
+        family = question.family()
+        for other in self._answers.values():
+            apart = max(abs(a - b) for a, b in zip(other.mix_bin, question.mix_bin, strict=True))
+            if apart <= 1 and other.family == family and other.surface is not None:
+                return other.surface
         return None
 
     @staticmethod
@@ -71,12 +116,16 @@ class SurfaceStore:
         context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(max_workers=1, mp_context=context, initializer=os.nice, initargs=(10,))
 
-    def close(self) -> None:
-        """Stop the worker without waiting for it."""
-        self._workers.shutdown(wait=False, cancel_futures=True)
 
-
-def _build(key: SurfaceKey, mix: LengthMix) -> Surface:
-    models = replica_models(key.model, key.gpu, key.tensor_parallel)
-    settings = EngineSettings(key.max_num_batched_tokens, key.max_num_seqs, models.kv_capacity_tokens)
-    return build_surface(models, settings, mix, key.objectives, key.clocks_mhz)
+def _load_or_build(question: SurfaceQuestion, fingerprint: str, cache: SurfaceCache | None) -> Surface:
+    """Runs in the worker. A disk that fails costs time, not the surface."""
+    known = cache.load(fingerprint) if cache else None
+    if known is not None:
+        return known
+    surface = build_surface(question)
+    if cache:
+        try:
+            cache.store(fingerprint, surface)
+        except OSError as error:
+            _log.warning("surface=%s not kept: %s", fingerprint, error)
+    return surface

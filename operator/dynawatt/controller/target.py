@@ -7,14 +7,7 @@ from typing import Any, Final
 
 from dynawatt.adapters.kubernetes.client import KubernetesObject
 from dynawatt.adapters.kubernetes.cluster import parse_time
-from dynawatt.adapters.vllm_args import (
-    DEFAULT_MAX_NUM_BATCHED_TOKENS,
-    DEFAULT_MAX_NUM_SEQS,
-    VllmPodError,
-    VllmSettings,
-    find_vllm_container,
-    vllm_settings,
-)
+from dynawatt.adapters.vllm_args import VllmPodError, VllmSettings, find_vllm_container, vllm_settings
 from dynawatt.api.conditions import Reason
 
 _NO_CONTAINER = {"ContainerNotFound", "NoVllmContainer", "AmbiguousContainer"}
@@ -86,16 +79,6 @@ class Target(Workload):
     settings: VllmSettings
     drain_problem: str | None
     """What to change so that pods finish their requests before they stop; None when they do."""
-
-    @property
-    def max_num_batched_tokens(self) -> int:
-        """As vLLM runs."""
-        return self.settings.max_num_batched_tokens or DEFAULT_MAX_NUM_BATCHED_TOKENS
-
-    @property
-    def max_num_seqs(self) -> int:
-        """As vLLM runs."""
-        return self.settings.max_num_seqs or DEFAULT_MAX_NUM_SEQS
 
 
 def read_workload(deployment: KubernetesObject, pods: Sequence[KubernetesObject]) -> Workload:

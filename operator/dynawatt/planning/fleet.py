@@ -30,6 +30,10 @@ class FleetPlanner:
         """Decide for every service; the keys are kept."""
         return {name: self._plan_one(state) for name, state in states.items()}
 
+    def planned_attainment(self, attainment: float) -> float:
+        """Attainment to plan for, so that an SLO of ``attainment`` is kept."""
+        return attainment + self.spare_budget * (1 - attainment)
+
     def _plan_one(self, state: ServiceState) -> ServicePlan:
         counts = self._replica_counts(state)
         best = {count: self._best_clock(state, count) for count in counts}
@@ -84,8 +88,7 @@ class FleetPlanner:
         )
 
     def _wanted(self, state: ServiceState) -> float:
-        """Attainment to plan for."""
-        return state.attainment + self.spare_budget * (1 - state.attainment)
+        return self.planned_attainment(state.attainment)
 
     def _cost_w(self, state: ServiceState, point: OperatingPoint) -> float:
         """Watts beyond an idle inventory, with the energy of starting replicas spread over the horizon."""

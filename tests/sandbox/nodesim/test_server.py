@@ -1,4 +1,5 @@
 import asyncio
+import re
 
 import aiohttp
 import pytest
@@ -103,6 +104,23 @@ async def test_information_endpoints(start_pod):
     assert await pod.get("/load") == (200, '{"server_load": 0}')
     assert (await pod.get("/version"))[0] == 200
     assert (await pod.get("/nothing"))[0] == 404
+
+
+async def test_the_context_is_the_models_own(start_pod):
+    pod = await start_pod(model="meta-llama/Meta-Llama-3-8B")
+    async with pod.http.get(pod.url + "/v1/models") as response:
+        assert [model["max_model_len"] for model in (await response.json())["data"]] == [8192]
+
+
+async def test_eight_bit_weights_leave_more_room_for_the_kv_cache(start_pod):
+    async def kv_tokens(pod):
+        _, text = await pod.get("/metrics")
+        return int(re.search(r'kv_cache_size_tokens="(\d+)"', text)[1])
+
+    plain, small = [await start_pod(quantization=quantization) for quantization in (None, "fp8")]
+    # Half of eight billion parameters' 16 GB, at 131,072 bytes a token; embeddings stay as they are.
+    assert 45_000 < await kv_tokens(small) - await kv_tokens(plain) < 61_000
+    assert (await small.post())[0] == 200
 
 
 async def test_refuses_everything_while_loading(start_pod):
@@ -237,7 +255,11 @@ async def test_watts_follow_the_work_and_the_clock(pod):
         ({"tensor_parallel_size": 3}, "tensor parallelism 3"),
         ({"model": "meta-llama/Llama-3.1-70B", "tensor_parallel_size": 1}, "does not fit"),
         ({"max_model_len": 200_000}, "--max-model-len is 200000"),
-        ({"quantization": "fp8"}, "fp8"),
+        ({"quantization": "awq"}, "no profile for weights in awq"),
+        ({"dtype": "float32"}, "no profile for --dtype float32"),
+        ({"max_num_batched_tokens": 10**6}, "--max-num-batched-tokens is 1000000"),
+        ({"max_num_seqs": 4096}, "--max-num-seqs is 4096"),
+        ({"max_num_batched_tokens": 64, "max_num_seqs": 65}, "must be at least --max-num-seqs"),
         ({"pipeline_parallel_size": 2}, "pipeline"),
     ],
 )

@@ -11,7 +11,7 @@ from dynawatt.cli.demo.scenario import Scenario
 from dynawatt.cli.demo.watching import ServiceWatch
 from dynawatt.load.report import LoadReport
 from dynawatt.quantities import kwh
-from dynawatt.simulation.fleet import FleetResult
+from dynawatt.simulation.static_fleet import StaticRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class DemoResult:
 
     scenario: Scenario
     report: LoadReport
-    static: FleetResult
+    static: StaticRun
     watch: ServiceWatch
     energy_j: float
     duration_s: float
@@ -63,7 +63,7 @@ class DemoResult:
                 "capacity_rps_per_replica": scenario.capacity_rps,
                 "attainment": {"ttft": static.ttft_attainment, "tbt": static.tbt_attainment},
             },
-            "released_gpu_w": scenario.models.power.released_w,
+            "released_gpu_w": scenario.models.released_w,
         }
 
     def show(self, console: Console) -> None:
@@ -92,7 +92,7 @@ class DemoResult:
         console.print(
             f"The baseline is the same load through the same models without the controller: {fleet}, sized for the "
             f"peak minute. All {scenario.gpus} GPUs count on both sides; a GPU that no pod requests draws "
-            f"{scenario.models.power.released_w:.0f} W.",
+            f"{scenario.models.released_w:.0f} W.",
             style="dim",
         )
         verdict = "less" if self.saving_fraction >= 0 else "MORE"

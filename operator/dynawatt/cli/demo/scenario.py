@@ -14,21 +14,18 @@ from typing import Any, Final
 
 import yaml
 
+from dynawatt.adapters.engine_settings import engine_settings
 from dynawatt.adapters.objectives import latency_objectives
+from dynawatt.adapters.profile_files import find_replica
 from dynawatt.adapters.trace_files import read_trace
-from dynawatt.adapters.vllm_args import (
-    DEFAULT_MAX_NUM_BATCHED_TOKENS,
-    DEFAULT_MAX_NUM_SEQS,
-    find_vllm_container,
-    vllm_settings,
-)
+from dynawatt.adapters.vllm_args import find_vllm_container, vllm_settings
 from dynawatt.api.llmservice import LLMServiceSpec
 from dynawatt.errors import InvalidInputError
-from dynawatt.perfmodel.catalog import ReplicaModels, replica_models
-from dynawatt.sandbox.nodesim.starting import MODEL_CONTEXT_TOKENS
-from dynawatt.simulation.engine import EngineSettings
-from dynawatt.simulation.fleet import FleetResult, replay
-from dynawatt.simulation.surfaces import build_surface
+from dynawatt.perfmodel.profile import ReplicaProfile
+from dynawatt.simulation.fleet_core import ReplicaShape
+from dynawatt.simulation.settings import EngineSettings
+from dynawatt.simulation.sizing import Demand, capacity_rps
+from dynawatt.simulation.static_fleet import StaticRun, replay_static
 from dynawatt.workload.mix import LengthMix
 from dynawatt.workload.objectives import LatencyObjectives
 from dynawatt.workload.synthetic import rising_and_falling
@@ -68,7 +65,7 @@ class Scenario:
     manifests: list[dict[str, Any]]
     llmservice: dict[str, Any]
     model: str
-    models: ReplicaModels
+    models: ReplicaProfile
     settings: EngineSettings
     objectives: LatencyObjectives
     attainment: float
@@ -87,22 +84,21 @@ class Scenario:
         """GPUs of the inventory, charged to both sides."""
         return self.nodes * GPUS_PER_NODE
 
-    def replay_static(self, horizon_s: float) -> FleetResult:
+    def replay_static(self, horizon_s: float) -> StaticRun:
         """The load on the static fleet at the default clock."""
-        return replay(
+        return replay_static(
             self.trace,
-            self.models,
-            self.settings,
+            ReplicaShape(self.models, self.settings),
             replicas=self.replicas,
             clock_mhz=self.models.gpu.default_clock_mhz,
             objectives=self.objectives,
             horizon_s=horizon_s,
         )
 
-    def baseline_energy_j(self, static: FleetResult, duration_s: float) -> float:
+    def baseline_energy_j(self, static: StaticRun, duration_s: float) -> float:
         """Energy of the whole inventory with the static fleet: GPUs that no pod requests idle."""
         released = self.gpus - self.replicas * self.models.tensor_parallel
-        return static.energy_j + released * self.models.power.released_w * duration_s
+        return static.energy_j + released * self.models.released_w * duration_s
 
 
 def load_scenario(
@@ -121,22 +117,19 @@ def load_scenario(
     llmservice = yaml.safe_load((examples / "llmservice.yaml").read_text(encoding="utf-8"))
     deployment = next(manifest for manifest in manifests if manifest["kind"] == "Deployment")
     vllm = vllm_settings(find_vllm_container(deployment["spec"]["template"]["spec"]))
-    models = replica_models(vllm.model, GPU, vllm.tensor_parallel_size)
-    settings = EngineSettings(
-        max_num_batched_tokens=vllm.max_num_batched_tokens or DEFAULT_MAX_NUM_BATCHED_TOKENS,
-        max_num_seqs=vllm.max_num_seqs or DEFAULT_MAX_NUM_SEQS,
-        kv_capacity_tokens=models.kv_capacity_tokens,
-    )
+    models = find_replica(vllm.model, GPU, vllm.tensor_parallel_size, quantization=vllm.quantization, dtype=vllm.dtype)
+    settings = engine_settings(vllm, models)
     spec = LLMServiceSpec.parse(llmservice["spec"])
     objectives = latency_objectives(spec.slo)
     attainment = spec.slo.attainment_target
 
     if recorded is not None:
-        _check_fits(recorded, trace_file, min(vllm.max_model_len or MODEL_CONTEXT_TOKENS, models.kv_capacity_tokens))
+        context_tokens = vllm.max_model_len or models.model.architecture.context_tokens
+        _check_fits(recorded, trace_file, min(context_tokens, models.kv_capacity_tokens))
     shape = recorded or rising_and_falling(duration_s=duration_s, trough_rps=5.0, peak_rps=20.0, seed=seed)
-    capacity_rps = _capacity_rps(models, settings, shape, objectives, attainment)
+    replica_rps = _capacity_rps(models, settings, shape, objectives, attainment)
     # Half a replica under the boundary: fleets of whole replicas have so much to spare at their peak on average.
-    wanted_peak_rps = (_REPLICAS - 0.5) * capacity_rps
+    wanted_peak_rps = (_REPLICAS - 0.5) * replica_rps
     if recorded is None:
         peak_rps = wanted_peak_rps * (rate_scale or 1.0)
         trace = rising_and_falling(duration_s=duration_s, trough_rps=_TROUGH * peak_rps, peak_rps=peak_rps, seed=seed)
@@ -168,9 +161,9 @@ def load_scenario(
             settings=settings,
             objectives=objectives,
             attainment=attainment,
-            capacity_rps=capacity_rps,
+            capacity_rps=replica_rps,
         ),
-        capacity_rps=capacity_rps,
+        capacity_rps=replica_rps,
     )
     deployment["spec"]["replicas"] = scenario.replicas
     llmservice["spec"]["replicas"] = {"min": 1, "max": scenario.nodes}
@@ -193,18 +186,17 @@ def _check_fits(trace: Trace, file: Path | None, most_tokens: int) -> None:
 
 
 def _capacity_rps(
-    models: ReplicaModels, settings: EngineSettings, trace: Trace, objectives: LatencyObjectives, attainment: float
+    models: ReplicaProfile, settings: EngineSettings, trace: Trace, objectives: LatencyObjectives, attainment: float
 ) -> float:
-    clock_mhz = models.gpu.default_clock_mhz
     mix = LengthMix(trace.input_tokens, trace.output_tokens)
-    surface = build_surface(models, settings, mix, objectives, [clock_mhz], fleet_sizes=[1], requests=2000)
-    capacity_rps = surface.capacity_rps(clock_mhz, attainment)
-    if capacity_rps <= 0:
+    # In fast motion, or superposed, requests come at random: CV 1.
+    found_rps = capacity_rps(models, settings, Demand(mix, 1.0, objectives, attainment))
+    if found_rps <= 0:
         raise InvalidInputError(
             "the trace's requests cannot meet the SLO of examples/llmservice.yaml even alone on a replica: "
             "use a trace with shorter inputs"
         )
-    return capacity_rps
+    return found_rps
 
 
 def _scaled(
@@ -242,17 +234,18 @@ def _peak_window_s(duration_s: float) -> float:
 def _static_replicas(
     trace: Trace,
     *,
-    models: ReplicaModels,
+    models: ReplicaProfile,
     settings: EngineSettings,
     objectives: LatencyObjectives,
     attainment: float,
     capacity_rps: float,
 ) -> int:
     replicas = max(1, math.ceil(trace.peak_rps(_peak_window_s(trace.span_s)) / capacity_rps))
+    shape = ReplicaShape(models, settings)
     while replicas <= _MAX_NODES:
         clock_mhz = models.gpu.default_clock_mhz
-        result = replay(trace, models, settings, replicas=replicas, clock_mhz=clock_mhz, objectives=objectives)
-        if min(result.ttft_attainment, result.tbt_attainment) >= attainment:
+        run = replay_static(trace, shape, replicas=replicas, clock_mhz=clock_mhz, objectives=objectives)
+        if run.attainment >= attainment:
             return replicas
         replicas += 1
     raise InvalidInputError(

@@ -51,7 +51,7 @@ class Replica:
         self._drained = asyncio.Event()
         self._drained.set()
         for gpu in gpus:
-            gpu.hold(self._loop.time(), engine.models.power.loaded_idle_w)
+            gpu.hold(self._loop.time(), engine.models.loaded_idle_w)
 
     @property
     def jobs(self) -> int:
