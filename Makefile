@@ -36,7 +36,7 @@ check: $(STAMP) ## Lint, types, import rule, generated files
 test: setup check ## All tests, those against the real control plane included
 	@$(BIN)/pytest
 
-bench: setup ## Measure; writes bench.json
+bench: setup ## Measure; writes tests/bench/out/*.json
 	@$(BIN)/pytest tests/bench -m bench
 
 lock: ## Resolve the dependencies anew (needs uv in .venv)

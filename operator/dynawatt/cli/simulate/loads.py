@@ -1,0 +1,125 @@
+"""The load that ``dynawatt simulate`` replays: a trace or a built-in workload, as a served model would get it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import inf, isnan, nextafter
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from dynawatt.adapters.trace_workload import read_workload
+from dynawatt.errors import InvalidInputError
+from dynawatt.workload.arrivals import MAX_CV
+from dynawatt.workload.builtin import BuiltInWorkload, built_in
+from dynawatt.workload.context import FitCount, fit_to_context
+from dynawatt.workload.measuring import PEAK_WINDOW_S, LoadMeter
+from dynawatt.workload.mix import LengthMix
+from dynawatt.workload.streaming import CHUNK_S, Workload, window_end_s
+from dynawatt.workload.trace import ScaleMode, Trace
+
+_MIX_REQUESTS: Final = 4096
+
+
+class SizingLoad(NamedTuple):
+    """What the size of a fleet depends on, lengths aside."""
+
+    peak_rps: float
+    """Mean over the busiest five minutes."""
+    interarrival_cv: float
+
+
+@dataclass(slots=True)
+class Load:
+    """A workload at one rate over one window; every policy gets the same requests."""
+
+    workload: Workload
+    hours: float | None
+    seed: int
+    scale_mode: ScaleMode
+    context_tokens: int
+    """Of the served model; what is longer is clipped or dropped, and counted."""
+    rate_scale: float = 1.0
+    fit: FitCount = field(default_factory=FitCount)
+    """What the context changed in the chunks handed out last."""
+
+    @property
+    def end_s(self) -> float:
+        """Length of the window. Raises InvalidInputError when it makes no sense."""
+        return window_end_s(self.workload, self.hours, self.rate_scale, self.scale_mode, CHUNK_S)
+
+    @property
+    def horizon_s(self) -> float:
+        """All requests arrive before this: a trace's last one arrives at its very end."""
+        return nextafter(self.end_s, inf)
+
+    def statistics(self) -> SizingLoad:
+        """What fleets are sized for, within the window and at the present scale.
+
+        Counted, except that of a built-in workload the peak is the expected one and the burstiness its own.
+        """
+        if isinstance(self.workload, BuiltInWorkload):
+            return SizingLoad(_expected_peak_rps(self.workload, self), self.workload.interarrival_cv)
+        meter = LoadMeter()
+        for chunk in self.chunks():
+            meter.add(chunk)
+        found = meter.result()
+        # Too few requests to tell are taken for a Poisson process.
+        cv = 1.0 if isnan(found.interarrival_cv) else min(found.interarrival_cv, MAX_CV)
+        return SizingLoad(found.peak_rps, cv)
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the requests are those of a trace, whose bursts no renewal process has."""
+        return not isinstance(self.workload, BuiltInWorkload)
+
+    def busiest_hour(self) -> Trace:
+        """The requests of the hour with the most of them, from time 0 on."""
+        chunk = max(self.chunks(), key=len)
+        start_s = chunk.arrival_s[0]
+        return Trace(chunk.arrival_s - start_s, chunk.input_tokens, chunk.output_tokens)
+
+    def chunks(self) -> Iterator[Trace]:
+        """The requests from the beginning. Raises InvalidInputError at once when an argument makes no sense."""
+        chunks = self.workload.chunks(
+            hours=self.hours, seed=self.seed, rate_scale=self.rate_scale, scale_mode=self.scale_mode
+        )
+        return self._fitting(chunks)
+
+    def mix(self) -> LengthMix:
+        """A sample of the lengths that are served."""
+        drawn = self.workload.mix(_MIX_REQUESTS, self.seed)
+        sample = Trace(np.zeros(len(drawn.input_tokens)), drawn.input_tokens, drawn.output_tokens)
+        kept, _ = fit_to_context(sample, self.context_tokens)
+        if not len(kept):
+            raise InvalidInputError(
+                f"no request of {self.workload.name} fits a context of {self.context_tokens} tokens: take another model"
+            )
+        return LengthMix(kept.input_tokens, kept.output_tokens)
+
+    def _fitting(self, chunks: Iterator[Trace]) -> Iterator[Trace]:
+        self.fit = FitCount()
+        for chunk in chunks:
+            kept, count = fit_to_context(chunk, self.context_tokens)
+            self.fit += count
+            yield kept
+
+
+def _expected_peak_rps(workload: BuiltInWorkload, load: Load) -> float:
+    """From the rate curve: what is drawn varies around it, which the burstiness stands for."""
+    denser, faster = (1.0, load.rate_scale) if load.scale_mode is ScaleMode.COMPRESS else (load.rate_scale, 1.0)
+    windows = max(1, int(load.end_s / PEAK_WINDOW_S))
+    times_s = np.linspace(0.0, load.end_s, windows + 1)
+    counts = denser * workload.curve.count_by(times_s * faster)
+    return float(np.diff(counts).max() * windows / load.end_s)
+
+
+def find_workload(trace: Path | None, workload: str | None, burstiness: float | None) -> Workload:
+    """The workload that the options name. Raises InvalidInputError."""
+    if workload is not None and trace is None:
+        return built_in(workload, burstiness)
+    if trace is None or workload is not None:
+        raise InvalidInputError("what to replay: give either --trace FILE or --workload NAME")
+    if burstiness is not None:
+        raise InvalidInputError(f"--burstiness {burstiness:g}: a trace has its own; use it with --workload")
+    return read_workload(trace)
