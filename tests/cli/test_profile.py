@@ -1,14 +1,17 @@
 import json
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
 
 from dynawatt.adapters.profile_files import shipped_profiles
 from dynawatt.cli import main
-from dynawatt.cli.profile.list import error_of
+from dynawatt.cli.profile.list import Error, error_of
 from dynawatt.cli.profile.summary import example_clocks_mhz
 from dynawatt.errors import InvalidInputError
 from dynawatt.perfmodel.models import Batch
+from dynawatt.perfmodel.power import power_calibration
 from dynawatt.perfmodel.profile import Residual
 
 NAME = "llama-3.1-70b-bf16-h100-sxm"
@@ -37,6 +40,43 @@ def test_list_as_json():
     [row] = [row for row in listed["profiles"] if row["name"] == NAME]
     assert row["clock_band"] == shipped_profiles()[NAME].power.clock_band
     assert row["tensor_parallel_sizes"] == shipped_profiles()[NAME].tensor_parallel_sizes
+
+
+def test_list_marks_errors_that_are_in_the_fit():
+    lines = profile("list").splitlines()
+    marked = {line.split()[0] for line in lines if " %*" in line}
+    rows = json.loads(profile("list", "--json", "-"))["profiles"]
+    of_power = {row["name"] for row in rows if row["power_held_out"] is False}
+    # One dense model was measured in fp8, and the fit needed all its points.
+    assert of_power == {name for name in shipped_profiles() if "fp8-h100" in name or "fp8-b200" in name}
+    assert marked == of_power | {"llama-2-70b-h100-2023"}
+    assert "* In the fit" in lines[-2]
+
+
+def test_list_of_profiles_without_such_errors_has_no_footnote(tmp_path):
+    config = tmp_path / "config.json"
+    values = {
+        "hidden_size": 8192, "intermediate_size": 28672, "num_attention_heads": 64, "num_hidden_layers": 80,
+        "num_key_value_heads": 8, "vocab_size": 128256, "torch_dtype": "bfloat16",
+    }  # fmt: skip
+    config.write_text(json.dumps(values))
+    text = profile("list", "--config", config)
+    assert NAME in text
+    assert "*" not in text
+
+
+def test_the_power_error_is_that_of_models_of_the_same_kind():
+    rows = {row["name"]: row for row in json.loads(profile("list", "--json", "-"))["profiles"]}
+    medians = {
+        residual.dataset: residual.median_abs_error
+        for residual in power_calibration("b200-sxm", "bf16").residuals
+        if residual.held_out
+    }
+    for model, kind in (("mixtral-8x7b", "experts"), ("llama-3.1-8b", "dense")):
+        error = rows[f"{model}-bf16-b200-sxm"]["power_median_abs_error"]
+        assert error == pytest.approx(medians[f"ml-energy-{kind} b200-sxm bf16"])
+    # On A100 no model with experts was measured.
+    assert rows["mixtral-8x7b-bf16-a100-sxm"]["power_median_abs_error"] is None
 
 
 def test_list_for_a_finetune(tmp_path):
@@ -70,8 +110,10 @@ def test_the_error_is_of_points_that_had_no_part_in_the_fit():
             residual("power", 7, 0.10, held_out=False),
         ),
     )
-    assert error_of(each, ("decode_step", "prefill_step"), "mean_abs_error") == pytest.approx(0.05)
-    assert error_of(each, ("power",), "median_abs_error") == pytest.approx(0.05)
+    assert error_of(each, ("decode_step", "prefill_step"), "mean_abs_error") == Error(
+        pytest.approx(0.05), held_out=True
+    )
+    assert error_of(each, ("power",), "median_abs_error") == Error(pytest.approx(0.05), held_out=False)
     assert error_of(each, ("clock_shape",), "median_abs_error") is None
 
 
@@ -88,6 +130,17 @@ def test_show_tells_seconds_and_watts():
     assert "clock axis is model-derived" in text
     for source in replica.model.provenance:
         assert source in text
+
+
+def test_show_tells_what_a_generated_token_takes():
+    each = shipped_profiles()[NAME]
+    token_j = each.power.j_per_logit * each.architecture.vocabulary
+    assert f"{token_j * 1000:.1f} mJ for each generated token" in profile("show", NAME)
+
+
+def test_no_profile_command_waits_for_scipy_to_load():
+    code = "import sys; from dynawatt.cli import main; main.build_app(['profile']); print('scipy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout == "False\n"
 
 
 def test_show_as_json_says_the_same(tmp_path):

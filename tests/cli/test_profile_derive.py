@@ -58,6 +58,10 @@ def test_a_missing_package_says_how_to_install_it(tmp_path, monkeypatch):
         derive("--model", "llama-3.1-8b", "--gpu", "h100-sxm", "--output", tmp_path)
 
 
+def test_help_names_the_extra_with_its_brackets():
+    assert "dynawatt[profiles]" in derive("--help").stdout
+
+
 def test_derives_one_profile(tmp_path):
     pytest.importorskip("aiconfigurator_core")
     result = derive(
