@@ -401,6 +401,14 @@ def test_configs_that_tell_nothing(tmp_path, content, problem):
     assert str(caught.value).startswith(f"{path}: ")
 
 
+def test_a_config_without_a_field_is_named_once(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text("{}")
+    with pytest.raises(InvalidInputError, match=r"config\.json: \w+ must be given") as raised:
+        read_model_config(path)
+    assert str(raised.value).count("config.json") == 1
+
+
 def test_a_config_that_is_not_there(tmp_path):
     with pytest.raises(InvalidInputError, match="No such file"):
         read_model_config(tmp_path / "config.json")

@@ -77,8 +77,8 @@ def test_the_ones_unused_for_longest_are_forgotten(cache, monkeypatch):
     assert [path.name for path in files(cache)] == ["new.surface", "old.surface"]
 
 
-@pytest.mark.parametrize(("value", "parent"), [("/x", "/x"), ("", "/home/me/.cache"), ("y", "/home/me/.cache")])
+@pytest.mark.parametrize(("value", "parent"), [("/x", "/x"), ("", "/people/me/.cache"), ("y", "/people/me/.cache")])
 def test_the_default_directory_follows_the_xdg_rules(monkeypatch, value, parent):
     monkeypatch.setenv("XDG_CACHE_HOME", value)
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/people/me")
     assert default_surface_dir() == Path(parent) / "dynawatt" / "surfaces"

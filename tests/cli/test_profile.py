@@ -172,3 +172,11 @@ def test_every_profile_can_be_shown(name):
 def test_what_cannot_be_shown(arguments, problem):
     with pytest.raises(InvalidInputError, match=problem):
         profile(*arguments)
+
+
+def test_a_full_disk_behind_standard_output_is_an_error_in_one_line():
+    command = [sys.executable, "-c", "from dynawatt.cli.main import main; main()", "profile", "list", "--json", "-"]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr == "dynawatt: [Errno 28] No space left on device\n"

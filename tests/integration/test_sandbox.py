@@ -127,7 +127,8 @@ def httpx_answers(url):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 @pytest.mark.parametrize("component", ["etcd", "kube-apiserver", "kwok"])
 def test_an_interrupted_start_leaves_nothing(name, until, number, component):
-    command = [sys.executable, "-m", "dynawatt", "sandbox", "up", "--name", name, "--nodes", "1", "--no-dynawatt"]
+    # With operator and agents to start after KWOK, so that the signal comes before all is up.
+    command = [sys.executable, "-m", "dynawatt", "sandbox", "up", "--name", name, "--nodes", "1"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     until(lambda: (state := load_state(name)) and component in state.processes)
     process.send_signal(number)

@@ -144,4 +144,4 @@ def read_model_config(path: Path) -> ServedModel:
     except UnknownModelError as error:
         raise UnknownModelError(f"{path}: {error}") from error
     except InvalidInputError as error:
-        raise InvalidInputError(f"{path}: {error}") from error
+        raise InvalidInputError(f"{path}: {str(error).removeprefix('config.json: ')}") from error

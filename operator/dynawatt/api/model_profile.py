@@ -35,7 +35,7 @@ Amount = Annotated[float, Field(gt=0, le=1e15, allow_inf_nan=False), _NUMBER]
 Work = Annotated[float, Field(ge=0, le=1e21, allow_inf_nan=False), _NUMBER]
 """FLOP or bytes on one GPU."""
 WorkPerToken = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False), _NUMBER]
-Joules = Annotated[float, Field(ge=0, le=1e-3, allow_inf_nan=False), _NUMBER]
+Joules = Annotated[float, Field(ge=0, le=1e-6, allow_inf_nan=False), _NUMBER]
 """Of one byte, one FLOP or one logit."""
 Watts = Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False), _NUMBER]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), _NUMBER]

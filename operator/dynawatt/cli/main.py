@@ -68,7 +68,7 @@ def main() -> None:
     except InvalidInputError as error:
         typer.echo(f"dynawatt: {error}", err=True)
         code = 2
-    except OperationError as error:
+    except (OperationError, OSError) as error:
         typer.echo(f"dynawatt: {error}", err=True)
         code = 1
     except (KeyboardInterrupt, typer.Abort):

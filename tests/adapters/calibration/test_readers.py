@@ -48,6 +48,13 @@ def test_ml_energy_rows_become_iterations_and_watts_per_gpu(tmp_path):
     assert (row.gpu, row.precision, row.tensor_parallel, row.max_requests) == ("h100-sxm", "bf16", 4, 64)
 
 
+def test_another_file_is_not_taken_for_one_without_rows(tmp_path):
+    path = tmp_path / "other.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(InvalidInputError, match=r"other\.csv: has no column gpu_model"):
+        read_ml_energy(path)
+
+
 @pytest.mark.parametrize(
     "other",
     [{"task": "image-chat"}, {"gpu_model": "V100"}, {"data_parallel": "2"}, {"expert_parallel": "8"},

@@ -20,10 +20,11 @@ def read_ml_energy(path: Path) -> list[ClosedLoopRow]:
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
+            lines = csv.DictReader(file)
+            if "gpu_model" not in (lines.fieldnames or ()):
+                raise InvalidInputError(f"{path}: has no column gpu_model; give the file ml_energy_flat.csv")
             return [
-                _row(fields, f"{path}:{number}")
-                for number, fields in enumerate(csv.DictReader(file), start=2)
-                if _covered(fields)
+                _row(fields, f"{path}:{number}") for number, fields in enumerate(lines, start=2) if _covered(fields)
             ]
     except OSError as error:
         raise InvalidInputError(f"{path}: {error.strerror}; give the file ml_energy_flat.csv") from error
