@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from dynawatt.adapters.profile_files import find_replica
 from dynawatt.cli import main
 from dynawatt.cli.simulate.fleets import fewest
 from dynawatt.cli.simulate.options import DEFAULT_SLO, parse_slo
-from dynawatt.errors import InvalidInputError
+from dynawatt.errors import InvalidInputError, OperationError
 from dynawatt.workload.classes import CLASS_NAMES
 
 KEYS = ["requests", "hours", "wall_s", "policies"]
@@ -152,6 +153,10 @@ def test_the_report_is_one_file_without_links(trace, tmp_path):
         (("--workload", "azure-2023-conv", "--max-num-batched-tokens", 10**6), "--max-num-batched-tokens"),
         (("--workload", "azure-2023-conv", "--json", "/nowhere/at/all.json"), "cannot be written"),
         (("--workload", "azure-2023-conv", "--report", "/nowhere/at/all.html"), "cannot be written"),
+        (("--workload", "azure-2023-conv", "--report", "-"), "--report -"),
+        (("--workload", "azure-2023-conv", "--report", "one.html", "--json", "one.html"), "is what --json names"),
+        (("--workload", "azure-2023-conv", "--json", f"{__file__}/x.json"), "cannot be written"),
+        (("--trace", __file__, "--json", __file__), "is what --trace names"),
         (("--trace", "/nowhere.csv"), "/nowhere.csv"),
         (("--trace", "x.csv", "--burstiness", 2), "--burstiness 2"),
     ],
@@ -187,7 +192,7 @@ def test_parts_of_an_slo_that_are_left_out_are_the_defaults(text, percentile, tt
 @pytest.mark.parametrize(
     "text",
     ["", "p", "p100", "p10", "pnan", "x=3", "ttft=", "ttft=256:250", "ttft=a:3,4", "ttft=3:250,2:300,400",
-     "ttft=-1", "tbt=0", "tbt=nan", "tbt=1,2", "p99,p95", "tbt=5,tbt=6", "2000"],
+     "ttft=99999999999999999999:1,2", "ttft=-1", "tbt=0", "tbt=nan", "tbt=1,2", "p99,p95", "tbt=5,tbt=6", "2000"],
 )  # fmt: skip
 def test_an_slo_that_makes_no_sense_is_refused(text):
     with pytest.raises(InvalidInputError, match=r"--slo") as raised:
@@ -258,3 +263,67 @@ def test_peak_servers_and_replicas_exclude_each_other(trace):
 def test_an_inventory_must_hold_the_tuned_fleet(trace):
     with pytest.raises(InvalidInputError, match="--servers 1: the tuned static fleet needs 2"):
         simulate("--trace", trace, "--servers", 1, *FLEET)
+
+
+def trace_file(path, *rows):
+    path.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("rows", [["7,100,5"], ["7,100,5"] * 20])
+def test_a_trace_without_length_has_finite_figures(tmp_path, rows, recwarn):
+    report = tmp_path / "report.html"
+    found = simulate_json("--trace", trace_file(tmp_path / "one.csv", *rows), *FLEET, "--report", report)
+    assert (found["requests"], found["hours"]) == (len(rows), 0)
+    assert found["policies"][0]["duration_s"] >= 1
+    assert "Infinity" not in report.read_text()
+    assert not [str(each.message) for each in recwarn if each.category is RuntimeWarning]
+
+
+def test_a_load_scaled_down_to_nothing_is_refused(tmp_path):
+    path = trace_file(tmp_path / "few.csv", "0,100,5", "9,100,5")
+    with pytest.raises(InvalidInputError, match=r"no request of few\.csv is left at rate scale 1e-06"):
+        simulate("--trace", path, "--rate-scale", 1e-6, *FLEET[2:])
+
+
+def test_times_in_nanoseconds_are_refused(tmp_path):
+    path = trace_file(tmp_path / "ns.csv", "1700157423979960000,100,5", "1700157424031960000,100,5")
+    assert simulate_json("--trace", path, *FLEET)["requests"] == 2  # 52 ms, taken for 600 days
+    path = trace_file(tmp_path / "ns.csv", "1700157423979960000,100,5", "1700161024031960000,100,5")
+    with pytest.raises(InvalidInputError, match="at most ten years"):
+        simulate("--trace", path, *FLEET)
+
+
+def test_more_servers_than_the_load_can_be_scaled_to_are_refused(tmp_path):
+    path = trace_file(tmp_path / "few.csv", "0,100,5", "30,100,5", "300,100,5")
+    with pytest.raises(InvalidInputError, match=r"--peak-servers: 10 replicas .* give fewer servers"):
+        simulate("--trace", path, "--peak-servers", 10, *FLEET[2:])
+
+
+@pytest.mark.parametrize("option", ["--json", "--report"])
+def test_a_full_disk_is_an_error_in_one_line(trace, option):
+    with pytest.raises(OperationError, match=rf"{option} /dev/full: No space left on device"):
+        simulate("--trace", trace, *FLEET, option, "/dev/full")
+
+
+def test_the_paper_s_engine_runs_as_many_requests_as_its_profile_covers(trace):
+    found = simulate_json("--trace", trace, "--model", "llama-2-70b-h100-2023", *FLEET)
+    replica = find_replica("llama-2-70b-h100-2023", "h100-sxm", 8)
+    assert found["policies"][0]["shapes"][0]["max_num_seqs"] == replica.max_decode_requests < 1024
+
+
+def test_requests_that_are_never_served_count_in_the_percentiles(trace):
+    overload = ("--trace", trace, "--rate-scale", 100, "--scale-mode", "superpose", "--replicas", 1, *FLEET[2:])
+    policy = simulate_json(*overload)["policies"][0]
+    assert policy["unfinished_requests"] > 0.5 * 150_000
+    assert policy["p50_ttft_s"] is policy["p99_ttft_s"] is None
+    assert policy["p99_tbt_s"] > 0
+    assert re.search(r"single-pool .* never ", simulate(*overload).stdout)
+
+
+def test_a_narrow_terminal_cuts_no_figure_off(trace, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes this for a terminal
+    monkeypatch.setenv("COLUMNS", "60")
+    text = simulate("--trace", trace, *FLEET).stdout
+    assert "single-pool" in text
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 
 from dynawatt.quantities import S_PER_HOUR
 from dynawatt.simulation.fleet_core import ReplicaShape
@@ -61,6 +62,16 @@ class PolicyResult:
     def unfinished_requests(self) -> int:
         """Arrived and not ended, for want of capacity or of KV cache."""
         return self.requests - int(self.tally.finished.sum())
+
+    def ttft_quantile_s(self, quantile: float) -> float:
+        """Quantile of the times to first token over all requests that arrived; nan without any.
+
+        Infinite where it falls on a request that never got a first token: leaving those out would make a fleet look the
+        better, the more of them it leaves waiting.
+        """
+        served = int(self.tally.ttft_histogram.sum())
+        rank = quantile * self.requests
+        return inf if rank > served else self.tally.ttft_quantile_s(rank / served if served else quantile)
 
     def initial_replicas(self, shape: int) -> int:
         """Those of one shape, over all pools."""

@@ -13,6 +13,11 @@ SINGLE_POOL: Final = "single-pool"
 """The tuned static fleet: all classes share it, its prefill chunk is chosen by the surfaces. Savings are against it."""
 VLLM_DEFAULT: Final = "vllm-default"
 """The same with the prefill chunk that vLLM takes on that GPU when nobody sets one."""
+STATIC_PRIORITY: Final = "static-priority"
+"""Like single-pool, with its chunk and its size for stock vLLM's priority order, every request's deadline being its
+priority."""
+STATIC_DEADLINE: Final = "static-deadline"
+"""The same for the order that also sets a long prefill aside for an urgent one."""
 
 
 @dataclass(frozen=True, slots=True)

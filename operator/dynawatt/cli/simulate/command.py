@@ -11,7 +11,7 @@ from dynawatt.adapters.profile_files import find_replica
 from dynawatt.cli.simulate.comparison import Comparison, Question
 from dynawatt.cli.simulate.fleets import POLICIES, FleetOptions, build_fleets
 from dynawatt.cli.simulate.loads import Load, find_workload
-from dynawatt.cli.simulate.options import DEFAULT_SLO, check_writable, chosen, parse_slo
+from dynawatt.cli.simulate.options import DEFAULT_SLO, check_outputs, chosen, parse_slo, write_output
 from dynawatt.cli.simulate.results_json import to_json
 from dynawatt.cli.simulate.running import run_all
 from dynawatt.cli.simulate.table import result_view
@@ -19,8 +19,10 @@ from dynawatt.simulation.settings import QueueOrder
 from dynawatt.simulation.static_policies import SINGLE_POOL
 from dynawatt.workload.trace import ScaleMode
 
-_PLAIN_WIDTH: Final = 150
-"""Of the tables in a file or a pipe."""
+_LEAST_WIDTH: Final = 150
+"""Of the tables, in characters."""
+_MOST: Final = 10_000
+"""Replicas or servers: more is a slip of the keyboard, and would take all memory."""
 
 
 def simulate(
@@ -50,7 +52,8 @@ def simulate(
     hours: Annotated[float | None, typer.Option(help="Only the first hours of the load.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn at random.")] = 1,
     replicas: Annotated[
-        int | None, typer.Option(min=1, help="Of every static fleet; as many as the peak needs by default.")
+        int | None,
+        typer.Option(min=1, max=_MOST, help="Of every static fleet; as many as the peak needs by default."),
     ] = None,
     tensor_parallel: Annotated[int, typer.Option(help="GPUs per replica of static fleets.")] = 8,
     max_num_batched_tokens: Annotated[
@@ -59,12 +62,16 @@ def simulate(
     queue_order: Annotated[QueueOrder, typer.Option(help="Which waiting request goes next.")] = QueueOrder.FCFS,
     servers: Annotated[
         int | None,
-        typer.Option(min=1, help="GPU inventory in servers of 8; by default what the tuned static fleet needs."),
+        typer.Option(
+            min=1, max=_MOST, help="GPU inventory in servers of 8; by default what the tuned static fleet needs."
+        ),
     ] = None,
     rate_scale: Annotated[float, typer.Option(help="Requests per second relative to the load's own.")] = 1.0,
     peak_servers: Annotated[
         int | None,
-        typer.Option(min=1, help="Scale the load so that the tuned static fleet needs so many servers of 8 GPUs."),
+        typer.Option(
+            min=1, max=_MOST, help="Scale the load so that the tuned static fleet needs so many servers of 8 GPUs."
+        ),
     ] = None,
     scale_mode: Annotated[
         ScaleMode,
@@ -85,8 +92,7 @@ def simulate(
     Every iteration of every replica is simulated. All policies get the same requests and pay for the same GPU
     inventory. Energy is given twice: GPUs that no replica holds are off, or they idle.
     """
-    check_writable("--json", json_file)
-    check_writable("--report", None if report is None else str(report))
+    check_outputs(json_file, report, trace)
     objectives = parse_slo(slo)
     names = chosen("--policy", policy or [SINGLE_POOL], POLICIES)
     replica = find_replica(model, gpu, tensor_parallel)
@@ -127,17 +133,17 @@ def simulate(
 def _show(comparison: Comparison, json_file: str | None, report: Path | None) -> None:
     to_stdout = json_file == "-"
     console = Console(stderr=to_stdout)
-    if not console.is_terminal:
-        console.width = _PLAIN_WIDTH
+    # A narrow terminal wraps the lines of a table, which is better than figures that are cut off.
+    console.width = max(console.width, _LEAST_WIDTH)
     console.print(result_view(comparison), highlight=False)
     if report is not None:
         # Imported here: plotly takes a second to load, which most runs need not wait for.
         from dynawatt.cli.simulate.report import report_html  # noqa: PLC0415
 
-        report.write_text(report_html(comparison), encoding="utf-8")
+        write_output("--report", report, report_html(comparison))
     if json_file is not None:
         text = json.dumps(to_json(comparison), indent=1, allow_nan=False)
         if to_stdout:
             typer.echo(text)
         else:
-            Path(json_file).write_text(text + "\n", encoding="utf-8")
+            write_output("--json", Path(json_file), text + "\n")

@@ -1,4 +1,4 @@
-"""The static fleets that ``dynawatt simulate`` runs, and the inventory that all policies pay for."""
+"""The fleets that ``dynawatt simulate`` runs, and the inventory that all policies pay for."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -7,21 +7,29 @@ from math import inf, sqrt
 from typing import Final
 
 from dynawatt.adapters.engine_settings import engine_settings
-from dynawatt.adapters.vllm_args import VllmSettings
+from dynawatt.adapters.vllm_args import VllmSettings, default_max_num_batched_tokens, default_max_num_seqs
 from dynawatt.cli.simulate.loads import Load
 from dynawatt.cli.simulate.options import Slo
 from dynawatt.errors import InvalidInputError
 from dynawatt.perfmodel.profile import ReplicaProfile
 from dynawatt.simulation.fleet_core import ReplicaShape
+from dynawatt.simulation.governed_policies import CLOCK_ONLY, ClockOnlyPolicy, clock_only
 from dynawatt.simulation.inventory import GPUS_PER_SERVER
 from dynawatt.simulation.settings import EngineSettings, QueueOrder
 from dynawatt.simulation.sizing import Demand, capacity_rps, replicas_for, tune_chunk
 from dynawatt.simulation.static_fleet import replay_static
-from dynawatt.simulation.static_policies import SINGLE_POOL, VLLM_DEFAULT, StaticPolicy
+from dynawatt.simulation.static_policies import (
+    SINGLE_POOL,
+    STATIC_DEADLINE,
+    STATIC_PRIORITY,
+    VLLM_DEFAULT,
+    StaticPolicy,
+)
 from dynawatt.workload.mix import LengthMix
-from dynawatt.workload.trace import Trace
+from dynawatt.workload.trace import MAX_SCALE, Trace
 
-POLICIES: Final = (SINGLE_POOL, VLLM_DEFAULT)
+_STATIC_ORDERS: Final = {STATIC_PRIORITY: QueueOrder.PRIORITY, STATIC_DEADLINE: QueueOrder.DEADLINE}
+POLICIES: Final = (SINGLE_POOL, VLLM_DEFAULT, *_STATIC_ORDERS, *CLOCK_ONLY)
 _SCALE_TOLERANCE: Final = 0.02
 """Of the rate that a given fleet just carries."""
 _HOPELESS: Final = 0.01
@@ -44,7 +52,7 @@ class FleetOptions:
 class Fleets:
     """Policies ready to run, the tuned static fleet first."""
 
-    policies: tuple[StaticPolicy, ...]
+    policies: tuple[StaticPolicy | ClockOnlyPolicy, ...]
     servers: int
     """The inventory."""
     servers_rule: str
@@ -67,17 +75,14 @@ def build_fleets(names: Sequence[str], replica: ReplicaProfile, load: Load, slo:
     if options.peak_servers is not None:
         count = options.peak_servers * (GPUS_PER_SERVER // replica.tensor_parallel)
         sizing.scale_load(tuned, count)
-    policies = [sizing.policy(SINGLE_POOL, tuned, count)]
-    for name in dict.fromkeys(name for name in names if name != SINGLE_POOL):
-        # --peak-servers is the size of the tuned fleet; the others get what they need under the same load.
-        settings = _flags(replica, None, options.queue_order)
-        policies.append(sizing.policy(name, settings, options.replicas))
-    servers, rule = policies[0].servers, "what the tuned static fleet needs"
+    single = sizing.policy(SINGLE_POOL, tuned, count)
+    others = [sizing.other(name, single, options) for name in dict.fromkeys(names) if name != SINGLE_POOL]
+    servers, rule = single.servers, "what the tuned static fleet needs"
     if options.servers is not None:
         if options.servers < servers:
             raise InvalidInputError(f"--servers {options.servers}: the tuned static fleet needs {servers}")
         servers, rule = options.servers, "as given"
-    return Fleets(tuple(policies), servers, rule, time.perf_counter() - begin_s)
+    return Fleets((single, *others), servers, rule, time.perf_counter() - begin_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,15 @@ class _Sizing:
         settings = _flags(self.replica, chunk, order)
         return settings if chunk is not None else tune_chunk(self.replica, settings, self._demand())[0]
 
+    def other(self, name: str, single: StaticPolicy, options: FleetOptions) -> StaticPolicy | ClockOnlyPolicy:
+        """Any policy but the tuned static fleet, under the same load."""
+        if name in CLOCK_ONLY:
+            return clock_only(name, single, CLOCK_ONLY[name], self._demand())
+        # --peak-servers is the size of the tuned fleet; the others get what they need.
+        if name in _STATIC_ORDERS:
+            return self.policy(name, self.tuned(options.chunk, _STATIC_ORDERS[name]), options.replicas)
+        return self.policy(name, _flags(self.replica, None, options.queue_order), options.replicas)
+
     def scale_load(self, settings: EngineSettings, replicas: int) -> None:
         """Give the load the highest rate that so many replicas carry at its peak."""
         each_rps = capacity_rps(self.replica, settings, self._demand(), replicas=replicas)
@@ -103,7 +117,13 @@ class _Sizing:
                 f"--peak-servers: {replicas} replicas of {self.replica.name} carry {each_rps:.3g} requests/s each "
                 f"within the SLO, and the peak is {peak_rps:.3g}: loosen the objectives or take another load"
             )
-        self.load.rate_scale *= replicas * each_rps / peak_rps
+        scale = self.load.rate_scale * replicas * each_rps / peak_rps
+        if scale > MAX_SCALE:
+            raise InvalidInputError(
+                f"--peak-servers: {replicas} replicas of {self.replica.name} need {scale:.4g} times the load: must be "
+                f"at most {MAX_SCALE:g}; give fewer servers or take a larger load"
+            )
+        self.load.rate_scale = scale
         if self.load.is_recorded:
             self._refine_scale(settings, replicas)
 
@@ -173,6 +193,15 @@ def fewest(enough: Callable[[int], bool], guess: int) -> int:
 
 
 def _flags(replica: ReplicaProfile, chunk: int | None, order: QueueOrder) -> EngineSettings:
-    """Engine settings with this prefill chunk, or vLLM's own. Raises InvalidInputError outside the profile."""
-    vllm = VllmSettings(replica.model.architecture.name, (), max_num_batched_tokens=chunk)
+    """Engine settings with this prefill chunk, or vLLM's own. Raises InvalidInputError outside the profile.
+
+    ``max_num_seqs`` is vLLM's own, or as high as the profile goes: that of an older engine ends below vLLM's default.
+    """
+    seqs = default_max_num_seqs(replica.gpu, chunk or default_max_num_batched_tokens(replica.gpu))
+    vllm = VllmSettings(
+        replica.model.architecture.name,
+        (),
+        max_num_batched_tokens=chunk,
+        max_num_seqs=min(seqs, replica.max_decode_requests),
+    )
     return replace(engine_settings(vllm, replica), queue_order=order)

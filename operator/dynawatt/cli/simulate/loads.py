@@ -10,6 +10,7 @@ import numpy as np
 
 from dynawatt.adapters.trace_workload import read_workload
 from dynawatt.errors import InvalidInputError
+from dynawatt.quantities import S_PER_HOUR
 from dynawatt.workload.arrivals import MAX_CV
 from dynawatt.workload.builtin import BuiltInWorkload, built_in
 from dynawatt.workload.context import FitCount, fit_to_context
@@ -19,6 +20,8 @@ from dynawatt.workload.streaming import CHUNK_S, Workload, window_end_s
 from dynawatt.workload.trace import ScaleMode, Trace
 
 _MIX_REQUESTS: Final = 4096
+_LEAST_HORIZON_S: Final = 1.0
+_LONGEST_TRACE_S: Final = 10 * 365 * 24 * S_PER_HOUR
 
 
 class SizingLoad(NamedTuple):
@@ -50,8 +53,11 @@ class Load:
 
     @property
     def horizon_s(self) -> float:
-        """All requests arrive before this: a trace's last one arrives at its very end."""
-        return nextafter(self.end_s, inf)
+        """All requests arrive before this: a trace's last one arrives at its very end.
+
+        At least a second: of a load without length nothing can be said per second.
+        """
+        return max(_LEAST_HORIZON_S, nextafter(self.end_s, inf))
 
     def statistics(self) -> SizingLoad:
         """What fleets are sized for, within the window and at the present scale.
@@ -75,7 +81,12 @@ class Load:
 
     def busiest_hour(self) -> Trace:
         """The requests of the hour with the most of them, from time 0 on."""
-        chunk = max(self.chunks(), key=len)
+        chunk = max(self.chunks(), key=len, default=None)
+        if chunk is None or not len(chunk):
+            raise InvalidInputError(
+                f"no request of {self.workload.name} is left at rate scale {self.rate_scale:.3g}: scale it up, or take "
+                "more hours"
+            )
         start_s = chunk.arrival_s[0]
         return Trace(chunk.arrival_s - start_s, chunk.input_tokens, chunk.output_tokens)
 
@@ -122,4 +133,10 @@ def find_workload(trace: Path | None, workload: str | None, burstiness: float | 
         raise InvalidInputError("what to replay: give either --trace FILE or --workload NAME")
     if burstiness is not None:
         raise InvalidInputError(f"--burstiness {burstiness:g}: a trace has its own; use it with --workload")
-    return read_workload(trace)
+    found = read_workload(trace)
+    if found.span_s > _LONGEST_TRACE_S:
+        raise InvalidInputError(
+            f"--trace {trace}: lasts {found.span_s / S_PER_HOUR:.3g} hours: must be at most ten years; TIMESTAMP is "
+            "seconds, not milliseconds or nanoseconds, or a UTC time"
+        )
+    return found

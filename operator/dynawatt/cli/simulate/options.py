@@ -1,12 +1,13 @@
 """What ``dynawatt simulate`` reads from the command line, as objects."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dynawatt.errors import InvalidInputError
+from dynawatt.errors import InvalidInputError, OperationError
 from dynawatt.perfmodel.architectures import nearest_names
 from dynawatt.quantities import seconds
 from dynawatt.workload.objectives import LatencyObjectives
@@ -14,6 +15,7 @@ from dynawatt.workload.objectives import LatencyObjectives
 DEFAULT_SLO: Final = "p99,ttft=256:250,1024:400,2000,tbt=100"
 """DynamoLLM's (HPCA 2025): 250 ms for inputs up to 256 tokens, 400 up to 1024, else 2 s; 100 ms between tokens."""
 _SLO_SYNTAX: Final = "p99,ttft=MAX_INPUT:MS,..,MS,tbt=MS"
+_LENGTH: Final = re.compile(r"[0-9]{1,8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ def parse_slo(text: str) -> Slo:
     entries: list[tuple[int | None, float]] = []
     for part in given.get("ttft", default["ttft"]):
         bound, colon, milliseconds = part.rpartition(":")
-        if colon and not bound.isdecimal():
+        if colon and not _LENGTH.fullmatch(bound):
             raise InvalidInputError(f"--slo {text}: {part!r} must be MAX_INPUT_TOKENS:MILLISECONDS")
         entries.append((int(bound) if colon else None, seconds(_number(text, milliseconds))))
     tbt_s = seconds(_number(text, tbt_ms[0]))
@@ -64,11 +66,33 @@ def chosen(option: str, values: Sequence[str], known: Iterable[str]) -> list[str
     return list(dict.fromkeys(wanted))
 
 
-def check_writable(option: str, file: str | None) -> None:
-    """Find out before the simulation, not after it. Raises InvalidInputError."""
-    if file is None or file == "-":
-        return
-    if Path(file).is_dir() or not os.access(Path(file).parent, os.W_OK):
+def check_outputs(json_file: str | None, report: Path | None, trace: Path | None) -> None:
+    """Find out before the simulation, not after it, that results have no place. Raises InvalidInputError."""
+    if report == Path("-"):
+        raise InvalidInputError("--report -: must be a file; only --json goes to standard output")
+    taken = {} if trace is None else {trace.resolve(): "--trace"}
+    for option, file in (("--json", None if json_file in {None, "-"} else Path(str(json_file))), ("--report", report)):
+        if file is None:
+            continue
+        _check_writable(option, file)
+        if other := taken.get(file.resolve()):
+            raise InvalidInputError(f"{option} {file}: is what {other} names; give another file")
+        # Devices such as /dev/null take everything.
+        if file.is_file() or not file.exists():
+            taken[file.resolve()] = option
+
+
+def write_output(option: str, file: Path, text: str) -> None:
+    """Write a result. Raises OperationError, as when the disk is full."""
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OperationError(f"{option} {file}: {error.strerror}; make room or give another file") from error
+
+
+def _check_writable(option: str, file: Path) -> None:
+    existing = file if file.exists() else file.parent
+    if file.is_dir() or not (file.exists() or existing.is_dir()) or not os.access(existing, os.W_OK):
         raise InvalidInputError(f"{option} {file}: cannot be written; give a file in an existing directory")
 
 

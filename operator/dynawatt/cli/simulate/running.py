@@ -9,6 +9,7 @@ from dynawatt.cli.simulate.fleets import Fleets
 from dynawatt.cli.simulate.loads import Load
 from dynawatt.cli.simulate.progress import ProgressBars
 from dynawatt.simulation.driver import SimulationSettings, simulate
+from dynawatt.simulation.governed_policies import ClockOnlyPolicy
 from dynawatt.simulation.results import PolicyResult
 from dynawatt.simulation.static_policies import StaticPolicy
 from dynawatt.workload.trace import Trace
@@ -33,7 +34,7 @@ def run_all(fleets: Fleets, load: Load, question: Question) -> Comparison:
     return Comparison(question, tuple(results), tuple(walls_s), fleets.sizing_wall_s, load.fit)
 
 
-def _compile(policy: StaticPolicy, question: Question) -> None:
+def _compile(policy: StaticPolicy | ClockOnlyPolicy, question: Question) -> None:
     """Simulate a second without requests, so that compiling, or loading what was compiled, counts for no policy."""
     simulate(policy, (), question.slo.objectives, SimulationSettings(1.0, policy.servers))
 

@@ -1,7 +1,7 @@
 """The result of ``dynawatt simulate`` in a terminal."""
 
 from collections.abc import Callable
-from math import isfinite
+from math import isfinite, isnan
 
 from rich.console import Group
 from rich.table import Table
@@ -81,8 +81,8 @@ def shape_text(shape: ReplicaShape) -> str:
 
 
 def ms(value_s: float) -> str:
-    """Milliseconds; a dash for what nobody saw."""
-    return f"{MS_PER_S * value_s:.0f}" if isfinite(value_s) else "-"
+    """Milliseconds; "never" for infinity, a dash for what nobody saw."""
+    return f"{MS_PER_S * value_s:.0f}" if isfinite(value_s) else "-" if isnan(value_s) else "never"
 
 
 def percent(share: float) -> str:
@@ -116,7 +116,7 @@ def _policies(comparison: Comparison) -> Table:
             f"{kwh(result.energy_off_j):,.2f}",
             saving_text(comparison, result),
             "-" if result.j_per_token is None else f"{result.j_per_token:.2f}",
-            ms(tally.ttft_quantile_s(target)),
+            ms(result.ttft_quantile_s(target)),
             ms(tally.tbt_quantile_s(target)),
             _judged(tally.ttft_attainment(), target),
             _judged(tally.tbt_attainment(), target),

@@ -131,6 +131,8 @@ def count_gaps(core: Core, slot: int, count: int) -> None:
     replica = core.replicas[slot]
     total_s = span_s(replica, count)
     met = _within(replica, core.fleet[0].tbt_s, count)
+    replica.gaps += replica.decoding * count
+    replica.gaps_met += replica.decoding * met
     for length_class in range(CLASSES):
         requests = core.decoding[slot, length_class]
         if requests:
@@ -187,19 +189,24 @@ def bin_of(edges_s: Floats, value_s: float, guess: int) -> int:
 
 
 @compiled
-def count_ttft(core: Core, request: Request, now_s: float) -> None:
+def count_ttft(core: Core, replica: Replica, request: Request, now_s: float) -> None:
     """A request's first token."""
     ttft_s = now_s - request.arrival_s
     core.counts[request.length_class, TTFT_MET] += ttft_s <= request.objective_s
+    replica.first_tokens += 1
+    replica.first_tokens_met += ttft_s <= request.objective_s
+    replica.prompt_tokens += request.input_tokens
     core.sums_s[request.length_class, TTFT_SUM] += ttft_s
     core.ttft_histogram[request.length_class, bin_of(core.edges_s, ttft_s, 0)] += 1
     core.fleet[0].input_tokens += request.input_tokens
 
 
 @compiled
-def count_late_gap(core: Core, request: Request, now_s: float) -> None:
+def count_late_gap(core: Core, replica: Replica, request: Request, now_s: float) -> None:
     """The gap between a request's last token before a preemption and its next one."""
     gap_s = now_s - request.last_token_s
+    replica.gaps += 1
+    replica.gaps_met += gap_s <= core.fleet[0].tbt_s
     core.counts[request.length_class, GAPS] += 1
     core.counts[request.length_class, GAPS_MET] += gap_s <= core.fleet[0].tbt_s
     core.sums_s[request.length_class, GAP_SUM] += gap_s

@@ -41,6 +41,17 @@ class FleetSnapshot:
     """Prompt tokens of waiting and partly prefilled requests that no iteration has taken on yet."""
     kv_usage: NDArray[np.float64]
     """Share of KV blocks in use."""
+    first_tokens: NDArray[np.int64]
+    """Requests that got their first token from it since it was created, as are all counts below."""
+    first_tokens_met: NDArray[np.int64]
+    """Those of them in time."""
+    prompt_tokens: NDArray[np.int64]
+    """Of requests that got their first token."""
+    gaps: NDArray[np.int64]
+    """Gaps between two tokens of a request."""
+    gaps_met: NDArray[np.int64]
+    finished: NDArray[np.int64]
+    """Requests that got their last token."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +86,12 @@ def snapshot(core: Core, slots: ReplicaSlots, clock_mhz: NDArray[np.float64]) ->
         decode_context_tokens=by_id(living["context_tokens"]),
         queued_prefill_tokens=by_id(living["queued_tokens"]),
         kv_usage=by_id(1 - living["free_blocks"] / kv_blocks),
+        first_tokens=by_id(living["first_tokens"]),
+        first_tokens_met=by_id(living["first_tokens_met"]),
+        prompt_tokens=by_id(living["prompt_tokens"]),
+        gaps=by_id(living["gaps"]),
+        gaps_met=by_id(living["gaps_met"]),
+        finished=by_id(living["finished"]),
     )
 
 

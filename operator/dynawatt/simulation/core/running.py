@@ -129,9 +129,9 @@ def _end_prefills(core: Core, slot: int, now_s: float) -> None:
             kept += 1
             continue
         if request.generated_tokens:
-            count_late_gap(core, request, now_s)
+            count_late_gap(core, replica, request, now_s)
         else:
-            count_ttft(core, request, now_s)
+            count_ttft(core, replica, request, now_s)
             if len(core.kept_ttft_s):
                 core.kept_ttft_s[request.number] = now_s - request.arrival_s
         request.generated_tokens += 1
@@ -158,6 +158,7 @@ def _end(core: Core, replica: Replica, request_slot: int, now_s: float) -> None:
         core.kept_end_s[request.number] = now_s
     core.fleet[0].last_end_s = max(core.fleet[0].last_end_s, now_s)
     replica.outstanding -= 1
+    replica.finished += 1
     free_request(core, request_slot)
 
 

@@ -137,6 +137,15 @@ class Replica:
     free_blocks: int
     gap_bin: int
     """Where the last gap went in the histogram."""
+    first_tokens: int
+    """Requests that got theirs here so far; the next ones are counts of this replica as well."""
+    first_tokens_met: int
+    """Those of them in time."""
+    prompt_tokens: int
+    """Of these requests."""
+    gaps: int
+    gaps_met: int
+    finished: int
 
 
 class Fleet:
