@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dynawatt.errors import InvalidInputError
-from dynawatt.perfmodel.architectures import ARCHITECTURES, UnknownModelError, architecture_of, model_of, nearest_names
+from dynawatt.errors import InvalidInputError, nearest_names
+from dynawatt.perfmodel.architectures import ARCHITECTURES, UnknownModelError, architecture_of, model_of
 
 LLAMA_70B = {
     "hidden_size": 8192,

@@ -6,7 +6,7 @@ from dynawatt.workload.synthetic import (
     CONVERSATION_INPUT,
     CONVERSATION_OUTPUT,
     LengthStatistics,
-    azure_conversation_mix,
+    conversations,
     rising_and_falling,
 )
 
@@ -46,8 +46,8 @@ def test_rate_rises_and_falls():
 
 
 def test_mix_has_the_published_means():
-    mix = azure_conversation_mix(20_000, seed=3)
-    assert (mix.mean_input_tokens, mix.mean_output_tokens) == (
+    trace = conversations(np.arange(20_000.0), np.random.default_rng(3))
+    assert (trace.input_tokens.mean(), trace.output_tokens.mean()) == (
         pytest.approx(1155, rel=0.03),
         pytest.approx(211, rel=0.03),
     )

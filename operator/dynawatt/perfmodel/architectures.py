@@ -5,8 +5,7 @@ say: a fine-tune costs what its base costs. The values stand in each model's
 published config.json, parameters in its safetensors index.
 """
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -91,13 +90,6 @@ def model_of(config: Mapping[str, Any]) -> ServedModel:
     Raises as ``architecture_of``, and InvalidInputError for weights in a format without profiles.
     """
     return ServedModel(architecture_of(config), _precision(config))
-
-
-def nearest_names(wanted: str, known: Iterable[str]) -> str:
-    """A clause that names the known ones most like the wanted one, or all where none is."""
-    names = sorted(known)
-    near = difflib.get_close_matches(wanted.rsplit("/", 1)[-1].lower(), names, n=4, cutoff=0.4)
-    return f"nearest {', '.join(near)}" if near else f"must be one of {', '.join(names) or 'none'}"
 
 
 def _same(known: Architecture, values: Mapping[str, int]) -> bool:

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from dynawatt.errors import InvalidInputError
+from dynawatt.errors import InvalidInputError, nearest_names
 from dynawatt.perfmodel.architecture import ServedModel
-from dynawatt.perfmodel.architectures import nearest_names
 from dynawatt.perfmodel.gpus import GpuSpec
 from dynawatt.perfmodel.profile import ModelProfile, ReplicaProfile
 

@@ -10,9 +10,9 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from dynawatt.errors import InvalidInputError
+from dynawatt.errors import InvalidInputError, nearest_names
 from dynawatt.perfmodel.architecture import Architecture, ServedModel
-from dynawatt.perfmodel.architectures import ARCHITECTURES, UnknownModelError, nearest_names
+from dynawatt.perfmodel.architectures import ARCHITECTURES, UnknownModelError
 
 # Family and size of each architecture, as names contain them; the size must stand alone between separators.
 _PATTERNS: Final = (

@@ -10,7 +10,7 @@ the plan from swinging.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dynawatt.planning.plan import OperatingPoint, RunnerUp, ServicePlan, ServiceState
+from dynawatt.planning.plan import OperatingPoint, RunnerUp, ServicePlan, ServiceState, planned_attainment
 
 _RUNNERS_UP = 3
 
@@ -32,7 +32,7 @@ class FleetPlanner:
 
     def planned_attainment(self, attainment: float) -> float:
         """Attainment to plan for, so that an SLO of ``attainment`` is kept."""
-        return attainment + self.spare_budget * (1 - attainment)
+        return planned_attainment(attainment, self.spare_budget)
 
     def _plan_one(self, state: ServiceState) -> ServicePlan:
         counts = self._replica_counts(state)

@@ -16,6 +16,7 @@ from dynawatt.governing.table import MAX_ROWS, ClockRow, GovernorTable
 from dynawatt.perfmodel.models import Batch, chunk_pairs
 from dynawatt.perfmodel.profile import ReplicaProfile
 from dynawatt.perfmodel.surface import Surface
+from dynawatt.planning.plan import planned_attainment
 from dynawatt.workload.mix import LengthMix
 from dynawatt.workload.objectives import LatencyObjectives
 
@@ -76,7 +77,7 @@ def governor_table(
 
     Raises InvalidInputError when no clock carries any load within the SLO.
     """
-    planned = attainment + spare_budget * (1 - attainment)
+    planned = planned_attainment(attainment, spare_budget)
     mean_input, mean_output = float(mix.input_tokens.mean()), float(mix.output_tokens.mean())
     mean_context = mean_input + mean_output / 2
     rows = []

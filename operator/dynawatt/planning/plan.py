@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from dynawatt.perfmodel.surface import Surface
 
 
+def planned_attainment(attainment: float, spare_budget: float) -> float:
+    """Attainment to plan for, so that an SLO of ``attainment`` is kept: this fraction of its error budget is spared."""
+    return attainment + spare_budget * (1 - attainment)
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceState:
     """One service as the planner sees it."""

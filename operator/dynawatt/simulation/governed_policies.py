@@ -14,12 +14,12 @@ from dynawatt.governing.reading import PodReading
 from dynawatt.governing.table import GovernorTable
 from dynawatt.perfmodel.gpus import GpuSpec
 from dynawatt.planning.governor_table import SPARE_BUDGET, governor_table
+from dynawatt.planning.plan import planned_attainment
 from dynawatt.simulation.fleet_core import FleetSnapshot, ReplicaShape, ReplicaState
-from dynawatt.simulation.inventory import servers_for
-from dynawatt.simulation.policy import FleetPlan, FleetView, Group
+from dynawatt.simulation.policy import FleetPlan, FleetView
 from dynawatt.simulation.settings import QueueOrder
 from dynawatt.simulation.sizing import Demand
-from dynawatt.simulation.static_policies import StaticPolicy
+from dynawatt.simulation.static_policies import FixedFleet, StaticPolicy
 from dynawatt.simulation.surface_question import SurfaceQuestion
 from dynawatt.simulation.surfaces import build_surface
 
@@ -37,49 +37,24 @@ _REQUESTS_PER_REPLICA: Final = 1000
 _FEWEST_REQUESTS: Final = 3000
 
 
-@dataclass(slots=True)
-class ClockOnlyPolicy:
-    """Equal replicas from the first second to the last, each with a governor of its own; one object is for one run."""
+@dataclass(frozen=True, slots=True)
+class ClockOnlyPolicy(FixedFleet):
+    """A fixed fleet, each replica with a governor of its own; one object is for one run."""
 
-    name: str
-    shape: ReplicaShape
-    replicas: int
     table: GovernorTable
     floor_mhz: int
     ceiling_mhz: int
     _governors: dict[int, ClockGovernor] = field(default_factory=dict)
 
     @property
-    def shapes(self) -> Sequence[ReplicaShape]:
-        """The only one."""
-        return (self.shape,)
-
-    @property
-    def eligible(self) -> None:
-        """One pool for all classes."""
-
-    @property
-    def plan_interval_s(self) -> None:
-        """Nothing is ever planned."""
-
-    @property
     def govern_interval_s(self) -> float:
         """As the agent does."""
         return GOVERN_INTERVAL_S
 
-    @property
-    def servers(self) -> int:
-        """Whole servers that the fleet needs."""
-        return servers_for(self.replicas, self.shape.replica.tensor_parallel)
-
     def initial(self) -> FleetPlan:
         """The fleet, at its ceiling; nothing is known of its load yet."""
         self._governors.clear()
-        group = Group(shape=0)
-        return FleetPlan({group: self.replicas}, {group: float(self.ceiling_mhz)})
-
-    def plan(self, now_s: float, view: FleetView) -> None:
-        """Leaves everything as it is."""
+        return self._at(float(self.ceiling_mhz))
 
     def govern(self, now_s: float, view: FleetView) -> Mapping[int, float]:
         """One step of every serving replica's governor."""
@@ -128,7 +103,7 @@ def clock_only(
     shape = ReplicaShape(models, replace(single.shape.settings, queue_order=order))
     fleet = min(single.replicas, _MOST_REPLICAS)
     clocks_mhz = governor_clocks(models.gpu)
-    planned = demand.percentile + spare_budget * (1 - demand.percentile)
+    planned = planned_attainment(demand.percentile, spare_budget)
     question = SurfaceQuestion(
         replica=models,
         settings=shape.settings,

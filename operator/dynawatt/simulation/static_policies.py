@@ -21,13 +21,12 @@ STATIC_DEADLINE: Final = "static-deadline"
 
 
 @dataclass(frozen=True, slots=True)
-class StaticPolicy:
+class FixedFleet:
     """Equal replicas for all classes, from the first second to the last. Raises InvalidInputError without any."""
 
     name: str
     shape: ReplicaShape
     replicas: int
-    clock_mhz: float
 
     def __post_init__(self) -> None:
         """Check the number."""
@@ -48,21 +47,32 @@ class StaticPolicy:
         """Nothing is ever planned."""
 
     @property
-    def govern_interval_s(self) -> None:
-        """No clock is ever changed."""
-
-    @property
     def servers(self) -> int:
         """Whole servers that the fleet needs."""
         return servers_for(self.replicas, self.shape.replica.tensor_parallel)
 
-    def initial(self) -> FleetPlan:
-        """The fleet."""
-        group = Group(shape=0)
-        return FleetPlan({group: self.replicas}, {group: self.clock_mhz})
-
     def plan(self, now_s: float, view: FleetView) -> None:
         """Leaves everything as it is."""
+
+    def _at(self, clock_mhz: float) -> FleetPlan:
+        """All replicas at a clock."""
+        group = Group(shape=0)
+        return FleetPlan({group: self.replicas}, {group: clock_mhz})
+
+
+@dataclass(frozen=True, slots=True)
+class StaticPolicy(FixedFleet):
+    """A fixed fleet at a fixed clock."""
+
+    clock_mhz: float
+
+    @property
+    def govern_interval_s(self) -> None:
+        """No clock is ever changed."""
+
+    def initial(self) -> FleetPlan:
+        """The fleet."""
+        return self._at(self.clock_mhz)
 
     def govern(self, now_s: float, view: FleetView) -> Mapping[int, float]:
         """Leaves every clock as it is."""

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynawatt.errors import InvalidInputError
-from dynawatt.workload.mix import LengthMix
 from dynawatt.workload.trace import Trace
 
 _FRACTIONS: Final = np.array([0.0, 0.5, 0.9, 0.99, 1.0])
@@ -53,12 +52,6 @@ class LengthStatistics:
 
 CONVERSATION_INPUT: Final = LengthStatistics(mean=1155, p50=1020, p90=2734, p99=4142)
 CONVERSATION_OUTPUT: Final = LengthStatistics(mean=211, p50=129, p90=424, p99=601)
-
-
-def azure_conversation_mix(size: int, seed: int) -> LengthMix:
-    """A sample of ``size`` conversations' lengths."""
-    rng = np.random.default_rng(seed)
-    return LengthMix(CONVERSATION_INPUT.sample(size, rng), CONVERSATION_OUTPUT.sample(size, rng))
 
 
 def conversations(arrival_s: NDArray[np.float64], rng: np.random.Generator) -> Trace:

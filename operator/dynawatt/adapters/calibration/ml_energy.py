@@ -1,10 +1,10 @@
 """The ML.ENERGY leaderboard's measurements of vLLM: power and speed against batch size, as one CSV file."""
 
 import csv
-import math
 from pathlib import Path
 from typing import Final
 
+from dynawatt.adapters.calibration.columns import positive_number
 from dynawatt.errors import InvalidInputError
 from dynawatt.perfmodel.derivation.closed_loop import ClosedLoopRow
 
@@ -43,29 +43,18 @@ def _covered(fields: dict[str, str]) -> bool:
 
 
 def _row(fields: dict[str, str], where: str) -> ClosedLoopRow:
-    requests = _number(fields, "avg_batch_size", where)
-    tensor_parallel = _number(fields, "tensor_parallel", where)
+    requests = positive_number(fields, "avg_batch_size", where)
+    tensor_parallel = positive_number(fields, "tensor_parallel", where)
     return ClosedLoopRow(
         model=fields.get("model_id", ""),
         gpu=_GPUS[fields["gpu_model"]],
         tensor_parallel=int(tensor_parallel),
         precision=_PRECISIONS[fields["weight_precision"]],
         task=fields["task"],
-        max_requests=int(_number(fields, "max_num_seqs", where)),
+        max_requests=int(positive_number(fields, "max_num_seqs", where)),
         requests=requests,
-        output_tokens=_number(fields, "avg_output_len", where),
+        output_tokens=positive_number(fields, "avg_output_len", where),
         # Each running request gets one token per iteration.
-        step_s=requests / _number(fields, "output_throughput_tokens_per_sec", where),
-        power_w=_number(fields, "avg_power_watts", where) / _number(fields, "num_gpus", where),
+        step_s=requests / positive_number(fields, "output_throughput_tokens_per_sec", where),
+        power_w=positive_number(fields, "avg_power_watts", where) / positive_number(fields, "num_gpus", where),
     )
-
-
-def _number(fields: dict[str, str], name: str, where: str) -> float:
-    text = fields.get(name) or ""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise InvalidInputError(f"{where}: {name} {text!r}: must be a positive number")
-    return value

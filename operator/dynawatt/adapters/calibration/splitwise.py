@@ -1,10 +1,10 @@
 """The performance table of splitwise-sim: recorded times of vLLM in 2023, as one CSV file."""
 
 import csv
-import math
 from pathlib import Path
 from typing import Final
 
+from dynawatt.adapters.calibration.columns import positive_number
 from dynawatt.errors import InvalidInputError
 from dynawatt.perfmodel.derivation.recorded import RecordedRow
 
@@ -36,21 +36,10 @@ def read_splitwise(path: Path, gpu: str = "h100-sxm") -> list[RecordedRow]:
 
 def _row(fields: dict[str, str], where: str) -> RecordedRow:
     return RecordedRow(
-        tensor_parallel=int(_number(fields, "tensor_parallel", where)),
-        prompt_tokens=int(_number(fields, "prompt_size", where)),
-        requests=int(_number(fields, "batch_size", where)),
-        output_tokens=int(_number(fields, "token_size", where)),
-        prompt_s=_number(fields, "prompt_time", where) * _MILLISECONDS,
-        token_s=_number(fields, "token_time", where) * _MILLISECONDS,
+        tensor_parallel=int(positive_number(fields, "tensor_parallel", where)),
+        prompt_tokens=int(positive_number(fields, "prompt_size", where)),
+        requests=int(positive_number(fields, "batch_size", where)),
+        output_tokens=int(positive_number(fields, "token_size", where)),
+        prompt_s=positive_number(fields, "prompt_time", where) * _MILLISECONDS,
+        token_s=positive_number(fields, "token_time", where) * _MILLISECONDS,
     )
-
-
-def _number(fields: dict[str, str], name: str, where: str) -> float:
-    text = fields.get(name) or ""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise InvalidInputError(f"{where}: {name} {text!r}: must be a positive number")
-    return value

@@ -1,11 +1,10 @@
 """splitwise-sim's measured power of A100, from its table of performance."""
 
 import csv
-import math
 from pathlib import Path
 from typing import Final
 
-from dynawatt.errors import InvalidInputError
+from dynawatt.adapters.calibration.columns import number
 from dynawatt.perfmodel.gpus import A100_SXM
 from dynawatt.perfmodel.power_rows import TwoPhaseRow
 
@@ -21,30 +20,19 @@ def read_splitwise_power(path: Path) -> list[TwoPhaseRow]:
     with path.open(encoding="utf-8", newline="") as file:
         for line, fields in enumerate(csv.DictReader(file), start=2):
             where = f"{path}:{line}"
-            if fields.get("hardware") != _HARDWARE or _number(fields, "average_power", where) == 0:
+            if fields.get("hardware") != _HARDWARE or number(fields, "average_power", where) == 0:
                 continue
             rows.append(
                 TwoPhaseRow(
                     model=fields.get("model", ""),
                     gpu=A100_SXM.name,
-                    tensor_parallel=int(_number(fields, "tensor_parallel", where)),
-                    requests=int(_number(fields, "batch_size", where)),
-                    prompt_tokens=int(_number(fields, "prompt_size", where)),
-                    prompt_s=_number(fields, "prompt_time", where) / 1e3,
-                    prompt_power_w=_number(fields, "peak_power", where) * A100_SXM.tdp_w,
-                    token_s=_number(fields, "token_time", where) / 1e3,
-                    token_power_w=_number(fields, "average_power", where) * A100_SXM.tdp_w,
+                    tensor_parallel=int(number(fields, "tensor_parallel", where)),
+                    requests=int(number(fields, "batch_size", where)),
+                    prompt_tokens=int(number(fields, "prompt_size", where)),
+                    prompt_s=number(fields, "prompt_time", where) / 1e3,
+                    prompt_power_w=number(fields, "peak_power", where) * A100_SXM.tdp_w,
+                    token_s=number(fields, "token_time", where) / 1e3,
+                    token_power_w=number(fields, "average_power", where) * A100_SXM.tdp_w,
                 )
             )
     return rows
-
-
-def _number(fields: dict[str, str], name: str, where: str) -> float:
-    text = fields.get(name) or ""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise InvalidInputError(f"{where}: {name} {text!r}: must be a number, 0 or more")
-    return value

@@ -11,8 +11,7 @@ from rich.table import Table
 from dynawatt.adapters.profile_files import shipped_profiles
 from dynawatt.cli.profile.output import CLOCK_AXIS, JsonOption, console, percent, write_json
 from dynawatt.cli.profile.summary import CONTEXT_TOKENS, Example, example_clocks_mhz, examples, summary_json
-from dynawatt.errors import InvalidInputError
-from dynawatt.perfmodel.architectures import nearest_names
+from dynawatt.errors import InvalidInputError, nearest_names
 from dynawatt.perfmodel.profile import ModelProfile, ReplicaProfile
 from dynawatt.quantities import MS_PER_S
 

@@ -13,8 +13,7 @@ from dynawatt.adapters.calibration.engine_2023 import DATASET
 from dynawatt.adapters.calibration.validation import ValidationSet, recomputed_sets, stored_sets
 from dynawatt.adapters.profile_files import shipped_profiles
 from dynawatt.cli.profile.output import CLOCK_AXIS, JsonOption, console, percent, write_json
-from dynawatt.errors import InvalidInputError
-from dynawatt.perfmodel.architectures import nearest_names
+from dynawatt.errors import InvalidInputError, nearest_names
 from dynawatt.perfmodel.profile import ModelProfile
 
 _STEPS: Final = ("decode_step", "prefill_step")

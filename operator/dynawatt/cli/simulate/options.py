@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dynawatt.errors import InvalidInputError, OperationError
-from dynawatt.perfmodel.architectures import nearest_names
+from dynawatt.errors import InvalidInputError, OperationError, nearest_names
 from dynawatt.quantities import seconds
 from dynawatt.workload.objectives import LatencyObjectives
 
