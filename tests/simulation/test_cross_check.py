@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dynawatt.perfmodel.models import Batch
+from dynawatt.routing.prediction import LengthPredictor
 from dynawatt.simulation.fleet_core import FleetCore, ReplicaShape
 from dynawatt.simulation.settings import EngineSettings, QueueOrder
 from dynawatt.simulation.tally import HISTOGRAM_EDGES_S
@@ -31,6 +32,8 @@ SNAPSHOT_COLUMNS = (
     "decode_context_tokens",
     "queued_prefill_tokens",
     "kv_usage",
+    "open",
+    "arrived",
 )
 REPLICAS = (
     HandReplica(),
@@ -38,6 +41,13 @@ REPLICAS = (
     # fast enough to pass the objective and several bins of the histogram.
     HandReplica(tensor_parallel=2, tdp_w=282.5, context_j=2e-4),
     HandReplica(tensor_parallel=4, tdp_w=279.5, context_s=1e-6, context_j=1e-7),
+)
+
+
+ELIGIBLE = (
+    np.ones((1, len(CLASS_NAMES)), bool),
+    np.array([[True] * 6 + [False] * 3, [False] * 3 + [True] * 6]),
+    np.array([[True] * 9, [False] * 8 + [True], [False, True] * 4 + [False]]),
 )
 
 
@@ -50,6 +60,7 @@ class Case:
     clock_delay_s: float
     replicas: list  # (shape, clock, ready after, pool)
     intervals: list = field(default_factory=list)  # (seconds, [(share of it, input, output)], [change])
+    predictor: LengthPredictor | None = None
 
 
 @st.composite
@@ -71,6 +82,9 @@ change = st.one_of(
     st.tuples(st.just("clock"), st.integers(0, 4), st.sampled_from(CLOCKS_MHZ)),
     st.tuples(st.just("drain"), st.integers(0, 4), st.none()),
     st.tuples(st.just("add"), st.integers(0, 1), st.sampled_from([None, 0.0713, 0.3191])),
+    st.tuples(st.just("open"), st.integers(0, 4), st.booleans()),
+    st.tuples(st.just("shares"), st.integers(0, 99), st.booleans()),
+    st.tuples(st.just("reroute"), st.integers(0, 4), st.none()),
 )
 request = st.tuples(st.floats(0.0, 0.999), st.integers(1, 120), st.one_of(st.integers(1, 8), st.integers(1, 90)))
 interval = st.tuples(st.floats(0.01, 0.7), st.lists(request, max_size=12), st.lists(change, max_size=2))
@@ -81,9 +95,7 @@ def cases(draw):
     shapes = [
         ReplicaShape(draw(st.sampled_from(REPLICAS)), draw(engine_settings())) for _ in range(draw(st.integers(1, 2)))
     ]
-    eligible = np.ones((1, len(CLASS_NAMES)), bool)
-    if draw(st.booleans()):
-        eligible = np.array([[True] * 6 + [False] * 3, [False] * 3 + [True] * 6])
+    eligible = draw(st.sampled_from(ELIGIBLE))
     last = len(shapes) - 1
     replica = st.tuples(
         st.integers(0, last), st.sampled_from(CLOCKS_MHZ), st.sampled_from([None, 0.0937]), st.integers(0, 9)
@@ -94,6 +106,7 @@ def cases(draw):
         draw(st.sampled_from([0.0, 0.0171, 0.2113])),
         draw(st.lists(replica, min_size=1, max_size=3)),
         draw(st.lists(interval, min_size=1, max_size=5)),
+        draw(st.sampled_from([None, LengthPredictor(0.6)])),
     )
 
 
@@ -115,6 +128,12 @@ def play(fleet, case, observe):
                 fleet.set_clock(which % count, value)
             elif kind == "drain":
                 fleet.drain(which % count)
+            elif kind == "open":
+                fleet.set_open(which % count, value)
+            elif kind == "reroute":
+                observed.append(fleet.reroute_waiting(which % count))
+            elif kind == "shares":
+                fleet.set_shares(shares(case.eligible, which) if value else None)
             else:
                 ready_s = None if value is None else fleet.now_s + value
                 pool = number % len(case.eligible)
@@ -124,18 +143,33 @@ def play(fleet, case, observe):
     return observed
 
 
-def check(case):
+def shares(eligible, seed):
+    """Any, of which some are 0."""
+    rng = np.random.default_rng(seed)
+    parts = rng.uniform(0.05, 1, eligible.shape) * eligible
+    last_wins = rng.random(eligible.shape[1]) < 0.3
+    parts[:-1, last_wins & eligible[-1]] = 0
+    return parts / parts.sum(axis=0)
+
+
+def check(case, seen=None):
     core = FleetCore(
         case.shapes,
         OBJECTIVES,
         classes=CLASSES,
         eligible=case.eligible,
+        predictor=case.predictor,
         clock_delay_s=case.clock_delay_s,
         keep_requests=True,
     )
-    reference = ReferenceFleet(case.shapes, OBJECTIVES, case.eligible, case.clock_delay_s, CLASSES)
-    seen = play(core, case, lambda: (core.snapshot(), core.tally()))
-    for (snapshot, tally), (rows, energy_j, gpu_s) in zip(seen, play(reference, case, reference.observe), strict=True):
+    reference = ReferenceFleet(case.shapes, OBJECTIVES, case.eligible, case.clock_delay_s, CLASSES, case.predictor)
+    seen = [] if seen is None else seen
+    seen += play(core, case, lambda: (core.snapshot(), core.tally()))
+    for mine, expected in zip(seen, play(reference, case, reference.observe), strict=True):
+        if isinstance(expected, int):
+            assert mine == expected
+            continue
+        (snapshot, tally), (rows, energy_j, gpu_s) = mine, expected
         columns = (getattr(snapshot, name) for name in SNAPSHOT_COLUMNS)
         np.testing.assert_allclose(np.column_stack(list(columns)), rows, rtol=0, atol=1e-12)
         np.testing.assert_allclose(tally.energy_j, energy_j, rtol=1e-9, atol=1e-9)
@@ -208,6 +242,37 @@ def test_agrees_under_load(order, kv_blocks, threshold):
     tally = check(case)
     assert tally.finished.sum() == tally.requests.sum() > 100
     assert (tally.preemptions > 5) == (kv_blocks < 100)
+
+
+@pytest.mark.parametrize("order", QueueOrder)
+@pytest.mark.parametrize("seed", range(3))
+def test_agrees_when_pools_share_a_load(order, seed):
+    """Queues from which much is rerouted, shares that change while pools are behind them, wrong predictions."""
+    rng = np.random.default_rng(seed)
+    small = ReplicaShape(REPLICAS[1], EngineSettings(96, 32, 16 * 15, queue_order=order))
+    large = ReplicaShape(REPLICAS[0], EngineSettings(64, 8, 16 * 200, queue_order=order))
+    replicas = [
+        (0, 2000.0, None, 0),
+        (0, 2000.0, None, 2),
+        (1, 2000.0, None, 1),
+        (1, 800.0, 1.3, 0),
+        (1, 800.0, None, 0),
+    ]
+    case = Case([small, large], ELIGIBLE[2], 0.01, replicas, predictor=LengthPredictor(0.6))
+    for number in range(8):
+        count = int(rng.integers(20, 90))
+        requests = zip(
+            rng.uniform(0, 0.99, count), rng.integers(1, 150, count), rng.integers(1, 90, count), strict=True
+        )
+        changes = [("open", replica, bool(rng.integers(2))) for replica in range(5)]
+        changes += [("reroute", replica, None) for replica in rng.permutation(5)]
+        changes.append(("shares", number, number % 4 != 3))
+        case.intervals.append((rng.uniform(0.2, 0.6), list(requests), changes))
+    seen = []
+    tally = check(case, seen)
+    assert sum(each for each in seen if isinstance(each, int)) > 30
+    assert tally.preemptions > 5
+    assert tally.finished.sum() == tally.requests.sum() > 300
 
 
 @pytest.mark.parametrize(("replica", "above_at_first"), [(REPLICAS[1], False), (REPLICAS[2], True)])

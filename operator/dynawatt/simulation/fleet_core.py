@@ -2,8 +2,9 @@
 
 Follows the rules of ``simulation.settings`` iteration by iteration, but skips over
 runs of equal ones. Requests are routed to the serving replica with the fewest
-outstanding ones. Everything is deterministic. Memory grows with the requests
-under way, not with those that were.
+outstanding ones, of those that may take them: ``simulation.core.routing``.
+Everything is deterministic. Memory grows with the requests under way, not with
+those that were.
 """
 
 import heapq
@@ -18,8 +19,10 @@ from numpy.typing import NDArray
 
 from dynawatt.errors import InvalidInputError
 from dynawatt.perfmodel.profile import ReplicaProfile
+from dynawatt.routing.prediction import LengthPredictor
 from dynawatt.simulation.core import events, reading, state
 from dynawatt.simulation.core.reading import FleetSnapshot, RequestRecords
+from dynawatt.simulation.core.shares import no_turns, turns_with
 from dynawatt.simulation.core.slots import ReplicaSlots
 from dynawatt.simulation.core.tables import CostTables, shape_records
 from dynawatt.simulation.settings import EngineSettings
@@ -63,6 +66,7 @@ class FleetCore:
         *,
         classes: LengthClasses = LengthClasses(),  # noqa: B008 (frozen)
         eligible: NDArray[np.bool_] | None = None,
+        predictor: LengthPredictor | None = None,
         clock_delay_s: float = 0.0,
         keep_requests: bool = False,
     ) -> None:
@@ -73,6 +77,7 @@ class FleetCore:
             objectives: what latencies are held against; they also set the deadlines of the queue orders.
             classes: by which lengths requests are counted.
             eligible: [pool, class], which pools take a class; None for one pool that takes all.
+            predictor: which class a request is taken for when it is routed; None for its own. It counts by its own.
             clock_delay_s: from ``set_clock`` until the clock is in force.
             keep_requests: whether ``requests()`` is wanted; 16 bytes for each.
 
@@ -89,10 +94,12 @@ class FleetCore:
         self.now_s = 0.0
         self._objectives = objectives
         self._classes = classes
+        self._predictor = predictor
         self._clock_delay_s = clock_delay_s
         self._keep_requests = keep_requests
         records = shape_records([(shape.replica, shape.settings) for shape in shapes])
         self._core = state.new_core(records, np.array(eligible, order="C"), objectives.tbt_s)
+        self._turns = no_turns()
         self._costs = CostTables([shape.replica for shape in shapes])
         self._slots = ReplicaSlots()
         self._changes: list[tuple[float, int, int, int]] = []
@@ -114,7 +121,7 @@ class FleetCore:
         if ready_s is not None and starting:
             self._change_at(float(ready_s), identity, _READY)
         else:
-            events.place_waiting(self._core, self.now_s)
+            events.place_waiting(self._core, self._turns, self.now_s)
         return identity
 
     def drain(self, replica: int) -> None:
@@ -123,6 +130,34 @@ class FleetCore:
         if slot is not None:
             record = self._core.replicas[slot]
             record.state = state.DRAINING if record.outstanding else state.GONE
+
+    def set_open(self, replica: int, is_open: bool) -> None:
+        """Let a replica get new requests, as it does at first, or not; a closed one stays loaded and ends what it has.
+
+        Where no open replica serves that may take a request, closed ones take it.
+        """
+        slot = self._slots.find(self._core, replica)
+        if slot is not None:
+            self._core.replicas[slot].closed = not is_open
+
+    def set_shares(self, shares: NDArray[np.float64] | None) -> None:
+        """What part of each predicted class every pool gets from now on, to less than one request; [pool, class].
+
+        A request that its pool cannot take, for want of a serving replica that holds it, goes to any eligible pool; it
+        counts for its own all the same. None, as at first: all go to the least loaded replica of all eligible pools.
+
+        Raises InvalidInputError where shares of a class do not sum to 1, or a pool has one of what it may not serve.
+        """
+        self._turns = no_turns() if shares is None else turns_with(shares, self._core.eligible, self._turns)
+
+    def reroute_waiting(self, replica: int) -> int:
+        """Move requests that wait at a replica, and that no iteration has worked on, to others; returns how many.
+
+        In their order, and each to the least loaded of the replicas that may take it and have fewer waiting. Shares
+        do not count here.
+        """
+        slot = self._slots.find(self._core, replica)
+        return 0 if slot is None else int(events.reroute_waiting(self._core, slot, self.now_s))
 
     def set_clock(self, replica: int, clock_mhz: float) -> None:
         """Change the clock of iterations that start, and of idle power, from now + clock_delay_s on.
@@ -206,13 +241,19 @@ class FleetCore:
         self._core = state.with_free_requests(self._core, len(inputs))
         if self._keep_requests:
             self._core = state.with_kept_requests(self._core, len(inputs))
+        classes = np.ascontiguousarray(self._classes.of(inputs, outputs), np.int64)
+        predicted = classes
+        if self._predictor is not None:
+            predicted = self._predictor.predicted(self._core.fleet[0].next_number, classes)
         events.arrive(
             self._core,
+            self._turns,
             np.ascontiguousarray(arrivals.arrival_s[part], np.float64),
             np.ascontiguousarray(self._objectives.ttft_s_of(inputs), np.float64),
             np.ascontiguousarray(inputs, np.int64),
             np.ascontiguousarray(outputs, np.int64),
-            np.ascontiguousarray(self._classes.of(inputs, outputs), np.int64),
+            classes,
+            np.ascontiguousarray(predicted, np.int64),
         )
 
     def _settle(self, now_s: float) -> None:
@@ -235,4 +276,4 @@ class FleetCore:
                 events.change_costs(self._core, slot, change)
             elif self._core.replicas[slot].state == state.STARTING:
                 self._core.replicas[slot].state = state.SERVING
-                events.place_waiting(self._core, self.now_s)
+                events.place_waiting(self._core, self._turns, self.now_s)

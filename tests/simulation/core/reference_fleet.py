@@ -9,6 +9,7 @@ import numpy as np
 from dynawatt.perfmodel.models import Batch
 from dynawatt.simulation.engine import EngineRequest, Iteration, ReplicaEngine
 from dynawatt.simulation.fleet_core import ReplicaState
+from dynawatt.simulation.settings import QueueOrder
 from dynawatt.simulation.tally import Cause
 from dynawatt.workload.classes import CLASS_NAMES, LengthClasses
 
@@ -22,7 +23,9 @@ class Pod:
     state: ReplicaState
     clocks: list  # (in force from, MHz), the last one first
     settled_s: float
+    closed: bool = False
     outstanding: int = 0
+    arrived: int = 0
     iteration: Iteration | None = None
     iteration_clock: float = 0.0
     ends_s: float = np.inf
@@ -40,6 +43,7 @@ class ReferenceFleet:
     eligible: np.ndarray = field(default_factory=lambda: np.ones((1, _CLASSES), bool))
     clock_delay_s: float = 0.0
     classes: LengthClasses = field(default_factory=LengthClasses)
+    predictor: object = None
 
     def __post_init__(self):
         self.now_s = 0.0
@@ -52,6 +56,8 @@ class ReferenceFleet:
         self.gpu_s = self.busy_gpu_s = 0.0
         self.rejected = self.iterations = 0
         self.rows = []  # (arrival, input, output, class)
+        self.predicted = []
+        self.shares = self.owed = None
 
     @property
     def preemptions(self):
@@ -77,6 +83,32 @@ class ReferenceFleet:
     def set_clock(self, replica, clock_mhz):
         self.pods[replica].clocks.insert(0, (self.now_s + self.clock_delay_s, clock_mhz))
 
+    def set_open(self, replica, is_open):
+        self.pods[replica].closed = not is_open
+
+    def set_shares(self, shares):
+        if shares is not None:
+            owed = np.zeros(shares.shape) if self.shares is None else np.where(shares > 0, self.owed, 0.0)
+            shares = shares / shares.sum(axis=0)
+            self.owed = owed - shares * owed.sum(axis=0)
+        self.shares = shares
+
+    def reroute_waiting(self, replica):
+        source = self.pods[replica]
+        moved = 0
+        for request in list(source.engine.waiting):
+            others = [
+                pod
+                for pod in self._fitting(self._serving(request), request)
+                if pod is not source and len(pod.engine.waiting) < len(source.engine.waiting)
+            ]
+            if request.scheduled_s is None and others:
+                source.engine.abort(request)
+                source.outstanding -= 1
+                self._give(min(others, key=lambda pod: (pod.closed, pod.outstanding)), request)
+                moved += 1
+        return moved
+
     def advance(self, until_s, arrivals=None):
         times = [] if arrivals is None else arrivals.arrival_s.tolist()
         for i, time_s in enumerate(times):
@@ -101,7 +133,7 @@ class ReferenceFleet:
         energy_j, gpu_s = self.energy_j.copy(), self.gpu_s
         for pod in self.pods:
             if pod.state == ReplicaState.GONE:
-                rows.append((0,) * 8)
+                rows.append((0,) * 10)
                 continue
             engine = pod.engine
             decoding = [request for request in engine.running if request.decodes]
@@ -111,7 +143,7 @@ class ReferenceFleet:
             queued += sum(r.prompt_tokens - r.kv_tokens - scheduled.get(r, 0) for r in prefilling)
             context = sum(r.input_tokens + r.generated_tokens for r in decoding)
             counts = (len(engine.running), len(engine.waiting), len(decoding), context, queued)
-            rows.append((pod.state, pod.clock_at(self.now_s), *counts, engine.kv_usage))
+            rows.append((pod.state, pod.clock_at(self.now_s), *counts, engine.kv_usage, not pod.closed, pod.arrived))
             if pod.iteration:
                 passed_s = self.now_s - pod.settled_s
                 gpus = engine.models.tensor_parallel
@@ -150,6 +182,10 @@ class ReferenceFleet:
         self.ttft_s.append(np.nan)
         self.end_s.append(np.nan)
         number = len(self.rows) - 1
+        predicted = (
+            [length_class] if self.predictor is None else self.predictor.predicted(number, np.array([length_class]))
+        )
+        self.predicted.append(int(predicted[0]))
         if not self._place(number):
             self.queue.append(number)
 
@@ -157,30 +193,49 @@ class ReferenceFleet:
         self.queue = [number for number in self.queue if not self._place(number)]
 
     def _place(self, number):
-        arrival_s, input_tokens, output_tokens, length_class = self.rows[number]
-        open_to = [
-            pod for pod in self.pods if pod.state == ReplicaState.SERVING and self.eligible[pod.pool, length_class]
-        ]
-        if not open_to:
-            return False
+        arrival_s, input_tokens, output_tokens, _ = self.rows[number]
         request = EngineRequest(
             str(number), arrival_s, input_tokens, output_tokens, arrival_s + self.objectives.ttft_s(input_tokens)
         )
-        fitting = [
-            pod
-            for pod in open_to
-            if -(-(input_tokens + output_tokens) // pod.engine.settings.block_tokens) <= pod.engine.settings.kv_blocks
-        ]
+        serving = self._serving(request)
+        if not serving:
+            return False
+        fitting = self._fitting(serving, request)
         if not fitting:
             self.rejected += 1
             return True
-        pod = min(fitting, key=lambda pod: pod.outstanding)
+        pool = None if self.shares is None else self._take_turn(self.predicted[number])
+        self._give(min(fitting, key=lambda pod: (pod.pool != pool, pod.closed, pod.outstanding)), request)
+        return True
+
+    def _serving(self, request):
+        predicted = self.predicted[int(request.request_id)]
+        return [pod for pod in self.pods if pod.state == ReplicaState.SERVING and self.eligible[pod.pool, predicted]]
+
+    def _fitting(self, pods, request):
+        tokens = request.input_tokens + request.output_tokens
+        return [pod for pod in pods if -(-tokens // pod.engine.settings.block_tokens) <= pod.engine.settings.kv_blocks]
+
+    def _take_turn(self, length_class):
+        """Of the pools that are owed enough of the class the one that is soonest owed a whole request."""
+        shares, spare = self.shares[:, length_class], 0.5 / len(self.shares)
+        owed = self.owed[:, length_class] + shares
+        pools = [pool for pool, share in enumerate(shares) if share > 0 and owed[pool] >= spare]
+        pool = min(pools, key=lambda pool: (1 - spare - owed[pool]) / shares[pool])
+        owed[pool] -= 1
+        self.owed[:, length_class] = owed
+        return pool
+
+    def _give(self, pod, request):
+        if pod.engine.settings.queue_order is not QueueOrder.FCFS:
+            # Deadlines and arrivals that are equal go by number, also when the request comes by way of another replica.
+            pod.engine._submissions = int(request.request_id) - 1
         pod.engine.submit(request)
         pod.outstanding += 1
+        pod.arrived += 1
         if pod.iteration is None:
             self._idle(pod, self.now_s)
             self._begin(pod)
-        return True
 
     def _begin(self, pod):
         clock_mhz = pod.clock_at(self.now_s)

@@ -26,6 +26,12 @@ def use_all():
     core.add_replica(0, clock_mhz=2000, ready_s=1)
     core.advance(2, Trace(np.zeros(1), np.full(1, 5), np.full(1, 5)))
     core.set_clock(0, 800)
+    core.set_open(0, False)
+    core.reroute_waiting(0)
+    core.set_shares(np.ones((1, 9), np.float32))
+    core.advance(3, Trace(np.full(1, 2.5), np.full(1, 5), np.full(1, 5)))
+    core.set_shares(np.ones((9, 1)).T)
+    core.add_replica(0, clock_mhz=2000.0)
     core.finish(5)
     core.tally()
     return (
@@ -34,6 +40,7 @@ def use_all():
         events.settle_all,
         events.change_costs,
         events.place_waiting,
+        events.reroute_waiting,
         events.add_under_way,
     )
 
@@ -45,7 +52,7 @@ def test_a_second_process_compiles_nothing():
 
 
 def test_entry_points_are_compiled_for_one_signature_only():
-    assert [len(entry_point.signatures) for entry_point in use_all()] == [1] * 6
+    assert [len(entry_point.signatures) for entry_point in use_all()] == [1] * 7
 
 
 def test_the_cache_key_covers_all_compiled_functions(monkeypatch):

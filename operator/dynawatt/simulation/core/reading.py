@@ -30,6 +30,8 @@ class FleetSnapshot:
     pool: NDArray[np.int64]
     state: NDArray[np.int64]
     """ReplicaState."""
+    open: NDArray[np.bool_]
+    """Whether new requests go to it, once it serves."""
     clock_mhz: NDArray[np.float64]
     """In force for iterations that start now."""
     running: NDArray[np.int64]
@@ -41,8 +43,10 @@ class FleetSnapshot:
     """Prompt tokens of waiting and partly prefilled requests that no iteration has taken on yet."""
     kv_usage: NDArray[np.float64]
     """Share of KV blocks in use."""
+    arrived: NDArray[np.int64]
+    """Requests given to it since it was created, as are all counts below; one that was rerouted counts at both."""
     first_tokens: NDArray[np.int64]
-    """Requests that got their first token from it since it was created, as are all counts below."""
+    """Requests that got their first token from it."""
     first_tokens_met: NDArray[np.int64]
     """Those of them in time."""
     prompt_tokens: NDArray[np.int64]
@@ -79,6 +83,7 @@ def snapshot(core: Core, slots: ReplicaSlots, clock_mhz: NDArray[np.float64]) ->
         shape=slots.shapes,
         pool=slots.pools,
         state=by_id(living["state"]),
+        open=by_id(living["closed"] == 0),
         clock_mhz=by_id(clock_mhz[living["next_costs"]]),
         running=by_id(living["decoding"] + living["prefilling"]),
         waiting=by_id(living["waiting"]),
@@ -86,6 +91,7 @@ def snapshot(core: Core, slots: ReplicaSlots, clock_mhz: NDArray[np.float64]) ->
         decode_context_tokens=by_id(living["context_tokens"]),
         queued_prefill_tokens=by_id(living["queued_tokens"]),
         kv_usage=by_id(1 - living["free_blocks"] / kv_blocks),
+        arrived=by_id(living["arrived"]),
         first_tokens=by_id(living["first_tokens"]),
         first_tokens_met=by_id(living["first_tokens_met"]),
         prompt_tokens=by_id(living["prompt_tokens"]),

@@ -178,11 +178,18 @@ def react(core: Core, slot: int, arrived: int, now_s: float) -> None:
     if replica.run == 0:
         count_idle(core, replica, now_s)
         begin(core, slot, now_s)
-    elif (
+    elif replica.queue_head == arrived:
+        shorten_run(core, slot, now_s)
+
+
+@compiled
+def shorten_run(core: Core, slot: int, now_s: float) -> None:
+    """Cut the run short after the iteration under way, where the first waiting request might join the next one."""
+    replica = core.replicas[slot]
+    if (
         replica.run > 1
-        and replica.queue_head == arrived
         and replica.decoding < core.shapes[replica.kind].max_batched_tokens
-        and can_admit(core, slot, arrived)
+        and can_admit(core, slot, replica.queue_head)
     ):
         replica.run = ended_by(replica, now_s) + 1
         replica.end_s = replica.settled_s + span_s(replica, replica.run)

@@ -49,6 +49,8 @@ class Request:
     number: int
     """Order of arrival in the fleet."""
     length_class: int
+    predicted_class: int
+    """What it is routed by."""
     input_tokens: int
     output_tokens: int
     generated_tokens: int
@@ -56,7 +58,7 @@ class Request:
     prefilled_tokens: int
     """Of input and generated tokens; those of the iteration under way included."""
     admission: int
-    """Order of admission to its replica."""
+    """Order of admission to its replica; 0 while no iteration has worked on it."""
     joined_round: int
     """Rounds of its replica when it began to decode."""
     next: int
@@ -102,6 +104,8 @@ class Replica:
     """Row of its Shape."""
     pool: int
     state: int
+    closed: int
+    """1 where new requests go elsewhere if they can."""
     costs: int
     """Row of the run under way, or of idle power."""
     next_costs: int
@@ -132,6 +136,8 @@ class Replica:
     queue_tail: int
     outstanding: int
     """Requests that wait or run."""
+    arrived: int
+    """Requests given to it so far."""
     queued_tokens: int
     """Prompt tokens of its requests that no iteration has taken on."""
     free_blocks: int
@@ -214,6 +220,15 @@ class Core(NamedTuple):
     kept_ttft_s: Floats
     """By number; empty unless requests are kept."""
     kept_end_s: Floats
+
+
+class Turns(NamedTuple):
+    """What pools get of each predicted class, both [pool, class]; not in Core, whose size every call pays for."""
+
+    shares: Floats
+    """Parts of a class, without rows while none are set."""
+    owed: Floats
+    """By how many requests a pool is behind its share."""
 
 
 def records(kind: type, count: int) -> NDArray[Any]:
