@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynawatt.forecast.recent_peak import HighWater
+from dynawatt.forecast.high_water import HighWater
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.floats(0, 100)), min_size=1), st.integers(0, 60))

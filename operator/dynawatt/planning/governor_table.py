@@ -16,14 +16,14 @@ from dynawatt.governing.table import MAX_ROWS, ClockRow, GovernorTable
 from dynawatt.perfmodel.models import Batch, chunk_pairs
 from dynawatt.perfmodel.profile import ReplicaProfile
 from dynawatt.perfmodel.surface import Surface
-from dynawatt.planning.plan import planned_attainment
+from dynawatt.planning.attainment import planned_attainment
 from dynawatt.workload.mix import LengthMix
 from dynawatt.workload.objectives import LatencyObjectives
 
 SPARE_BUDGET: Final = 0.1
 """Fraction of the error budget that the table leaves unplanned: about the statistical error of a surface.
 
-FleetPlanner leaves more, because it is slow; the governor sees within seconds when the budget is used up.
+More is left where replicas are counted (planning.attainment); the governor sees within seconds when it is used up.
 """
 _LOADS: Final = 64
 """Loads at which the watts of all clocks are compared."""
