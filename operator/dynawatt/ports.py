@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from dynawatt.governing.reading import PodReading
+
 
 class PodKey(NamedTuple):
     """A pod by namespace and name."""
@@ -72,6 +74,35 @@ class PodAllocations(Protocol):
 
     def gpus_by_pod(self) -> Mapping[PodKey, Sequence[str]]:
         """GPU UUIDs of every pod on this node. Raises AllocationsUnavailable."""
+        ...
+
+
+class ScrapeTarget(NamedTuple):
+    """Where a pod serves its metrics, and what to count in them."""
+
+    address: str
+    port: int
+    tbt_s: float
+    """Objective of gaps between tokens."""
+    ttft_s: float | None
+    """Objective of first tokens; None when they are not judged."""
+
+
+class Scrape(NamedTuple):
+    """What came of asking a pod."""
+
+    now_s: float
+    """When it had answered, on a monotonic clock."""
+    reading: PodReading | None
+    problem: str
+    """Why nothing, or not all, is known; empty when it is."""
+
+
+class PodMetrics(Protocol):
+    """The metrics of a node's own pods, straight from them."""
+
+    def read(self, targets: Mapping[PodKey, ScrapeTarget]) -> Mapping[PodKey, Scrape]:
+        """Ask all at once; takes well below a second and raises nothing. Every target has an answer."""
         ...
 
 

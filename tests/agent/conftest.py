@@ -10,10 +10,20 @@ import pytest
 from dynawatt.agent.actuating import Actuator
 from dynawatt.agent.loop import Agent
 from dynawatt.agent.view import NodeView
-from dynawatt.ports import AllocationsUnavailable, GpuError, PodKey
+from dynawatt.governing.reading import PodReading
+from dynawatt.ports import AllocationsUnavailable, GpuError, PodKey, Scrape, ScrapeTarget
 
 H100_MHZ = tuple(range(345, 1981, 15))
 LEASE = "dynawatt-system/dynawatt-operator"
+TABLE = {
+    "attainment": 0.99,
+    "tbt": 0.1,
+    "drain": 0.5,
+    "prompt": 1000,
+    "kv": 400,
+    "ttft": False,
+    "rows": [[800, 1, 8000, 20], [1200, 3, 12000, 60], [1600, 6, 16000, 100], [1980, 8, 20000, 140]],
+}
 
 
 @dataclass
@@ -60,6 +70,41 @@ class MemoryGpu:
         return self.offset_j + 100.0 * self.clock_s()
 
 
+@dataclass
+class Load:
+    """What a pod's metrics show: requests that arrive at a rate, each with a first token and ten gaps.
+
+    Unless a test says otherwise, more than any clock carries: the governor stays at the ceiling.
+    """
+
+    rate_rps: float = 50.0
+    waiting: float = 0.0
+    requests: float = 0.0
+    late_gaps: float = 0.0
+    problem: str = ""
+
+    def scrape(self, now_s: float) -> Scrape:
+        if self.problem:
+            return Scrape(now_s, None, self.problem)
+        done = self.requests
+        return Scrape(
+            now_s,
+            PodReading(
+                running=5.0,
+                waiting=self.waiting,
+                kv_usage=0.01,
+                finished=done,
+                first_tokens=done,
+                first_tokens_met=done,
+                gaps=10 * done,
+                gaps_met=10 * done - self.late_gaps,
+                prompt_tokens=1000 * done,
+                generation_tokens=11 * done,
+            ),
+            "",
+        )
+
+
 class Node:
     """GPUs, allocations, pods and Lease of one node, and the agent that governs it."""
 
@@ -71,6 +116,8 @@ class Node:
         self.pods_heard_s: float | None = None
         self.lease_: dict[str, Any] | None = None
         self.lease_known = True
+        self.loads: dict[PodKey, Load] = {}
+        self.targets: dict[PodKey, ScrapeTarget] = {}
         self.views: list[NodeView] = []
         self.agent = self.start_agent()
 
@@ -78,6 +125,7 @@ class Node:
         return Agent(
             actuator=Actuator(self.gpus, clock_s=lambda: self.now_s),
             allocations=self,
+            pod_metrics=self,
             cluster=self,
             lease_name=LEASE,
             publish=self.views.append,
@@ -90,6 +138,10 @@ class Node:
         if self.allocations is None:
             raise AllocationsUnavailable("kubelet is away")
         return self.allocations
+
+    def read(self, targets: dict[PodKey, ScrapeTarget]) -> dict[PodKey, Scrape]:
+        self.targets = dict(targets)
+        return {pod: self.loads[pod].scrape(self.now_s) for pod in targets}
 
     def pods(self) -> list[dict[str, Any]] | None:
         return None if self.pods_ is None else list(self.pods_.values())
@@ -110,7 +162,10 @@ class Node:
         if claim is not None:
             annotations["dynawatt.dev/clock-claim"] = claim if isinstance(claim, str) else claim_text(*claim)
         meta = {"namespace": "prod", "name": name, "annotations": annotations}
-        self.pods_[key] = {"metadata": meta, "status": {"phase": "Running"}}
+        conditions = [{"type": "Ready", "status": "True"}]
+        status = {"phase": "Running", "podIP": f"10.0.0.{len(self.pods_)}", "conditions": conditions}
+        self.pods_[key] = {"metadata": meta, "status": status}
+        self.loads.setdefault(key, Load())
         return key
 
     def remove(self, key: PodKey) -> None:
@@ -125,18 +180,33 @@ class Node:
 
     def cycle(self, *, after_s: float = 1.0, renew: bool = True) -> NodeView:
         self.now_s += after_s
+        for load in self.loads.values():
+            load.requests += load.rate_rps * after_s
         if renew:
             self.renew()
         self.agent.cycle()
         return self.views[-1]
 
+    def run(self, seconds: int) -> NodeView:
+        for _ in range(seconds):
+            view = self.cycle()
+        return view
+
     def locked(self) -> list[tuple[int, int] | None]:
         return [gpu.locked for gpu in self.gpus]
 
 
-def claim_text(min_mhz: int, max_mhz: int, *, lease: str = LEASE) -> str:
-    claim = {"version": 1, "minMegahertz": min_mhz, "maxMegahertz": max_mhz, "lease": lease, "service": "prod/llama"}
-    return json.dumps(claim)
+def claim_text(floor_mhz: int, ceiling_mhz: int, *, lease: str = LEASE, **changes: Any) -> str:
+    claim = {
+        "version": 2,
+        "floorMegahertz": floor_mhz,
+        "ceilingMegahertz": ceiling_mhz,
+        "lease": lease,
+        "service": "prod/llama",
+        "metricsPort": 8000,
+        "table": TABLE,
+    }
+    return json.dumps(claim | changes)
 
 
 @pytest.fixture

@@ -5,7 +5,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynawatt.agent.enforcing import ClockRange, Commanded, GpuState, Lock, Reset, Setting, decide, snap
+from dynawatt.agent.enforcing import (
+    ClockRange,
+    Commanded,
+    GpuState,
+    Lock,
+    Reset,
+    Setting,
+    Wanted,
+    at_least,
+    decide,
+    snap,
+)
 from dynawatt.agent.lease import LeaseState
 from dynawatt.api.conditions import Reason
 from dynawatt.ports import PodKey
@@ -13,7 +24,8 @@ from dynawatt.ports import PodKey
 FRESH = LeaseState(fresh=True, age_s=1.0, reason="")
 STALE = LeaseState(fresh=False, age_s=31.0, reason="not renewed")
 CLOCKS_MHZ = (345, 360, 375, 1980)
-CLAIM = ClockRange(345, 375)
+LOCKED = ClockRange(345, 360)
+CLAIM = Wanted(345, 352, 375)
 A, B = PodKey("prod", "a"), PodKey("prod", "b")
 
 
@@ -27,12 +39,13 @@ def test_claim_locks_the_whole_pod() -> None:
     decision = decide(
         gpus={"0": gpu(), "1": gpu(), "2": gpu()}, allocations={A: ["0", "1"]}, claims={A: CLAIM}, lease=FRESH
     )
-    assert decision.locks == (Lock(A, ("0", "1"), CLAIM),)
+    assert decision.locks == (Lock(A, ("0", "1"), LOCKED),)
+    assert decision.granted == {A: (345, 375)}
     assert (decision.resets, decision.refusals) == ((), {})
 
 
 def test_a_clock_is_set_only_when_it_changes() -> None:
-    gpus = {"0": gpu(CLAIM), "1": gpu(CLAIM)}
+    gpus = {"0": gpu(LOCKED), "1": gpu(LOCKED)}
     decision = decide(gpus=gpus, allocations={A: ["0", "1"]}, claims={A: CLAIM}, lease=FRESH)
     assert not decision.locks
     assert not decision.resets
@@ -40,9 +53,9 @@ def test_a_clock_is_set_only_when_it_changes() -> None:
 
 @pytest.mark.parametrize("odd_one", [Setting.DEFAULT, Setting.UNKNOWN, ClockRange(345, 345)])
 def test_one_gpu_that_differs_concerns_the_group(odd_one: Commanded) -> None:
-    gpus = {"0": gpu(CLAIM), "1": gpu(odd_one)}
+    gpus = {"0": gpu(LOCKED), "1": gpu(odd_one)}
     decision = decide(gpus=gpus, allocations={A: ["0", "1"]}, claims={A: CLAIM}, lease=FRESH)
-    assert decision.locks == (Lock(A, ("0", "1"), CLAIM),)
+    assert decision.locks == (Lock(A, ("0", "1"), LOCKED),)
 
 
 @pytest.mark.parametrize(
@@ -56,18 +69,18 @@ def test_one_gpu_that_differs_concerns_the_group(odd_one: Commanded) -> None:
     ],
 )
 def test_whatever_is_not_one_pod_with_a_valid_claim_resets(
-    allocations: dict[PodKey, list[str]], claims: dict[PodKey, ClockRange], reason: str
+    allocations: dict[PodKey, list[str]], claims: dict[PodKey, Wanted], reason: str
 ) -> None:
-    decision = decide(gpus={"0": gpu(CLAIM)}, allocations=allocations, claims=claims, lease=FRESH)
+    decision = decide(gpus={"0": gpu(LOCKED)}, allocations=allocations, claims=claims, lease=FRESH)
     assert decision.resets == (Reset("0", reason),)
     assert not decision.locks
 
 
 def test_gpu_handed_on_is_reset_before_others_are_locked() -> None:
-    gpus = {"0": gpu(CLAIM), "1": gpu()}
+    gpus = {"0": gpu(LOCKED), "1": gpu()}
     decision = decide(gpus=gpus, allocations={B: ["0"], A: ["1"]}, claims={A: CLAIM}, lease=FRESH)
     assert decision.resets == (Reset("0", "no valid claim"),)
-    assert decision.locks == (Lock(A, ("1",), CLAIM),)
+    assert decision.locks == (Lock(A, ("1",), LOCKED),)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +108,7 @@ def test_refused_claims_say_why(
 
 
 def test_stale_lease_resets_all_and_says_so() -> None:
-    gpus = {"0": gpu(CLAIM), "1": gpu(Setting.UNKNOWN), "2": gpu()}
+    gpus = {"0": gpu(LOCKED), "1": gpu(Setting.UNKNOWN), "2": gpu()}
     decision = decide(gpus=gpus, allocations=None, claims={A: CLAIM}, lease=STALE)
     assert decision.resets == (Reset("0", "not renewed"), Reset("1", "not renewed"))
     assert decision.refusals[A].reason is Reason.LEASE_STALE
@@ -103,9 +116,9 @@ def test_stale_lease_resets_all_and_says_so() -> None:
 
 @pytest.mark.parametrize(("allocations", "claims"), [(None, {A: CLAIM}), ({A: ["0"]}, None)])
 def test_not_knowing_holds_what_is_certain(
-    allocations: dict[PodKey, list[str]] | None, claims: dict[PodKey, ClockRange] | None
+    allocations: dict[PodKey, list[str]] | None, claims: dict[PodKey, Wanted] | None
 ) -> None:
-    gpus = {"0": gpu(CLAIM), "1": gpu(Setting.UNKNOWN)}
+    gpus = {"0": gpu(LOCKED), "1": gpu(Setting.UNKNOWN)}
     decision = decide(gpus=gpus, allocations=allocations, claims=claims, lease=FRESH)
     assert decision.resets == (Reset("1", "its clocks are unknown"),)
     assert not decision.locks
@@ -129,6 +142,7 @@ def test_snap(claim: tuple[int, int], locked: tuple[int, int]) -> None:
 
 clock = st.integers(100, 3000)
 claim_range = st.tuples(clock, clock).map(lambda pair: ClockRange(min(pair), max(pair)))
+wanted = st.tuples(clock, clock, clock).map(lambda clocks: Wanted(*sorted(clocks)))
 clock_list = st.lists(clock, min_size=1, max_size=20, unique=True).map(sorted)
 
 
@@ -139,6 +153,16 @@ def test_snapped_claims_are_supported_and_never_slower_than_allowed(claim: Clock
     assert low <= high
     assert low >= min(claim.min_mhz, supported[-1])
     assert high <= claim.max_mhz or not [mhz for mhz in supported if claim.min_mhz <= mhz <= claim.max_mhz]
+
+
+@given(wanted, clock_list)
+def test_a_clock_is_the_lowest_supported_one_of_the_claim_that_suffices(want: Wanted, supported: list[int]) -> None:
+    granted = snap(ClockRange(want.floor_mhz, want.ceiling_mhz), supported)
+    found = at_least(want.clock_mhz, granted, supported)
+    assert found in supported
+    assert granted.min_mhz <= found <= granted.max_mhz
+    assert found >= want.clock_mhz or found == granted.max_mhz
+    assert not [mhz for mhz in supported if want.clock_mhz <= mhz < found and mhz >= granted.min_mhz]
 
 
 commanded = st.one_of(st.sampled_from(Setting), claim_range)
@@ -152,13 +176,13 @@ uuids = st.sampled_from([*"012345", "MIG-1"])
 @given(
     st.dictionaries(st.sampled_from("012345"), gpu_state),
     st.none() | st.dictionaries(pod_key, st.lists(uuids, max_size=4)),
-    st.none() | st.dictionaries(pod_key, claim_range),
+    st.none() | st.dictionaries(pod_key, wanted),
     st.sampled_from([FRESH, STALE]),
 )
 def test_every_decision_is_safe(
     gpus: dict[str, GpuState],
     allocations: dict[PodKey, list[str]] | None,
-    claims: dict[PodKey, ClockRange] | None,
+    claims: dict[PodKey, Wanted] | None,
     lease: LeaseState,
 ) -> None:
     decision = decide(gpus=gpus, allocations=allocations, claims=claims, lease=lease)

@@ -51,6 +51,10 @@ def test_metrics_of_a_cycle(exported: Any) -> None:
     assert found["dynawatt_gpu_sm_clock_hertz", "GPU-1", "", ""] == 1.98e9
     assert found["dynawatt_gpu_requested_clock_hertz", "GPU-0", "prod", "a"] == 1.2e9
     assert ("dynawatt_gpu_requested_clock_hertz", "GPU-1", "", "") not in found
+    assert found["dynawatt_governor_clock_hertz", "prod", "a"] == 1.2e9
+    reasons = {key[3]: value for key, value in found.items() if key[0] == "dynawatt_governor_reason"}
+    assert reasons == {"starting": 1.0, "burning": 0.0, "settling": 0.0, "load": 0.0, "blind": 0.0}
+    assert found["dynawatt_agent_scrape_failures_total",] == 0.0
     assert found["dynawatt_clock_set_failures_total", "lock"] == 0.0
     assert found["dynawatt_agent_cycle_failures_total",] == 0.0
     assert found["dynawatt_agent_cycle_seconds",] == 0.0
@@ -65,6 +69,24 @@ def test_readings_that_failed_are_left_out(exported: Any) -> None:
     gauges = {key[:2] for key in samples(url) if key[0] in {"dynawatt_gpu_power_watts", "dynawatt_gpu_sm_clock_hertz"}}
     assert ("dynawatt_gpu_power_watts", "GPU-0") not in gauges
     assert ("dynawatt_gpu_power_watts", "GPU-1") in gauges
+
+
+def test_what_a_governor_does_and_why(exported: Any) -> None:
+    node, collector, url = exported
+    pod = node.place("a", 0, claim=(345, 1980))
+    node.loads[pod].rate_rps = 0.0
+    collector.view = node.run(200)
+    found = samples(url)
+    assert found["dynawatt_governor_clock_hertz", "prod", "a"] == 0.8e9
+    assert found["dynawatt_gpu_requested_clock_hertz", "GPU-0", "prod", "a"] == 0.81e9  # what the GPU has of it
+    assert found["dynawatt_governor_reason", "prod", "a", "load"] == 1.0
+    node.loads[pod].problem = "timed out"
+    collector.view = node.run(10)
+    found = samples(url)
+    assert found["dynawatt_governor_clock_hertz", "prod", "a"] == 1.98e9
+    assert found["dynawatt_governor_reason", "prod", "a", "blind"] == 1.0
+    assert found["dynawatt_governor_reason", "prod", "a", "load"] == 0.0
+    assert found["dynawatt_agent_scrape_failures_total",] == 10.0
 
 
 def test_nothing_before_the_first_cycle(exported: Any) -> None:

@@ -86,9 +86,22 @@ def test_unknown_allocations_hold_but_not_beyond_the_lease(node: Any) -> None:
     assert node.locked() == [None] * 4
 
 
-@pytest.mark.parametrize("bug", ["gpus_by_pod", "pods"])
+def test_a_kubelet_that_stays_away_ends_all_claims_until_it_is_back(node: Any) -> None:
+    node.place("a", 0, claim=(345, 1200))
+    node.cycle()
+    known, node.allocations = node.allocations, None
+    node.cycle(after_s=9.9)
+    assert node.locked()[0] == (345, 1200)
+    node.cycle(after_s=0.1)
+    assert node.locked() == [None] * 4
+    node.allocations = known
+    node.cycle()
+    assert node.locked()[0] == (345, 1200)
+
+
+@pytest.mark.parametrize("bug", ["gpus_by_pod", "pods", "read"])
 def test_broken_cycle_holds_until_the_lease_ends(node: Any, monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
-    def broken() -> Any:
+    def broken(*_: Any) -> Any:
         raise RuntimeError("bug")
 
     node.place("a", 0, claim=(345, 1200))
@@ -192,13 +205,15 @@ class AnyHistory(RuleBasedStateMachine):
         self.node = self.make_node(4)
         self.node.cycle()
         self.since_renewal_s = 0.0
+        self.ranges: dict[PodKey, tuple[int, int]] = {}
 
     indexes = st.lists(st.integers(0, 3), min_size=1, max_size=4, unique=True)
     megahertz = st.integers(100, 2500)
 
     @rule(name=st.sampled_from("abc"), held=indexes, low=megahertz, high=megahertz)
     def place(self, name: str, held: list[int], low: int, high: int) -> None:
-        self.node.place(name, *held, claim=(min(low, high), max(low, high)))
+        pod = self.node.place(name, *held, claim=(min(low, high), max(low, high)))
+        self.ranges[pod] = (min(low, high), max(low, high))
 
     @rule(name=st.sampled_from("abc"), held=indexes, text=st.sampled_from([None, "", "{}", '{"version":1}']))
     def place_without_valid_claim(self, name: str, held: list[int], text: str | None) -> None:
@@ -212,6 +227,23 @@ class AnyHistory(RuleBasedStateMachine):
     @rule(index=st.integers(0, 3), call=st.sampled_from(["lock", "read", "supported"]))
     def toggle_failure(self, index: int, call: str) -> None:
         self.node.gpus[index].broken ^= {call}
+
+    @precondition(lambda self: self.node.pods_)
+    @rule(
+        data=st.data(),
+        rate_rps=st.floats(0.0, 20.0),
+        late=st.floats(0.0, 50.0),
+        problem=st.sampled_from(["", "timed out"]),
+    )
+    def change_load(self, data: st.DataObject, rate_rps: float, late: float, problem: str) -> None:
+        load = self.node.loads[data.draw(st.sampled_from(sorted(self.node.pods_)))]
+        load.rate_rps, load.problem = rate_rps, problem
+        load.late_gaps += late
+
+    @rule(seconds=st.integers(1, 60))
+    def go_on(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.cycle(1.0, True)
 
     @rule(index=st.integers(0, 3))
     def restart_driver(self, index: int) -> None:
@@ -233,6 +265,10 @@ class AnyHistory(RuleBasedStateMachine):
         }
         for gpu in self.node.gpus:
             assert gpu.locked is None or len(holders[gpu.uuid]) == 1
+            if gpu.locked is not None:
+                low, high = self.ranges[holders[gpu.uuid][0]]
+                allowed = [mhz for mhz in gpu.supported if low <= mhz <= high]
+                assert set(gpu.locked) <= set(allowed) or not allowed
         restarted = {gpu.uuid for gpu in self.node.gpus if gpu.offset_j}
         for held in self.node.allocations.values():
             if not restarted & set(held):

@@ -66,7 +66,12 @@ def lose_allocations(node: Any) -> None:
         (lambda node: node.place("a", 0, claim="{}"), "False", "InvalidClaim", "prod/a: clock claim has version None"),
         (break_lock, "False", "GPUError", "prod/a: GPU-0 refused 345-1200MHz"),
         (break_reset, "False", "GPUError", "The clocks of GPU-0 could be neither set nor reset."),
-        (lose_allocations, "Unknown", "AllocationsUnavailable", "held as they are: kubelet is away."),
+        (
+            lose_allocations,
+            "Unknown",
+            "AllocationsUnavailable",
+            "then brought back to default: kubelet is away.",
+        ),
     ],
 )
 def test_clocks_governed(node: Any, prepare: Callable[[Any], object], status: str, reason: str, message: str) -> None:
@@ -81,6 +86,25 @@ def test_stale_lease(node: Any) -> None:
     (condition,) = status_of(node.cycle(after_s=30.0, renew=False)).conditions
     assert (condition.status, condition.reason) == ("False", "LeaseStale")
     assert condition.message == "All clocks are at default: the operator's lease was not renewed for its 30 s."
+
+
+def test_the_clock_within_a_claim_is_not_written(node: Any) -> None:
+    pod = node.place("a", 0, claim=(345, 1980))
+    before = status_of(node.cycle())
+    node.loads[pod].rate_rps = 0.0
+    after = status_of(node.run(200))
+    assert node.locked()[0] == (345, 810)
+    assert after == before
+
+
+def test_a_serving_pod_that_cannot_be_read_is_told_and_one_that_starts_is_not(node: Any) -> None:
+    serving, starting = node.place("a", 0, claim=(345, 900)), node.place("b", 1, claim=(345, 900))
+    node.pods_[starting]["status"]["conditions"] = []
+    for pod in (serving, starting):
+        node.loads[pod].problem = "HTTP 503"
+    (condition,) = status_of(node.run(10)).conditions
+    assert (condition.status, condition.reason) == ("True", "ClaimsApplied")
+    assert condition.message == "GPUs of pods whose metrics cannot be read are at their ceiling: prod/a: HTTP 503."
 
 
 def test_many_refusals_are_counted(node: Any) -> None:

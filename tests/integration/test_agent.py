@@ -24,7 +24,7 @@ from dynawatt.adapters.kubernetes.client import (
     request_json,
     resource_path,
 )
-from dynawatt.api.claims import ClockClaim
+from dynawatt.api.claims import ClaimTable, ClockClaim
 from dynawatt.api.group import API_VERSION, CLAIM_ANNOTATION, GPUNODE_PLURAL, LEASE_NAME
 
 pytestmark = pytest.mark.integration
@@ -122,18 +122,26 @@ def pod(api: ApiClient, simulator: Simulator) -> Iterator[str]:
     eventually(lambda: not simulator.clocks_mhz(held=True))
 
 
+TOP_ONLY = ClaimTable(attainment=0.99, tbt=0.1, drain=0.5, prompt=200, kv=400, ttft=False, rows=[(5000, 1, 1, 1)])
+"""No row below any ceiling: the governor stays there whatever the load."""
+IDLE_OR_BUSY = TOP_ONLY.model_copy(update={"rows": ((900, 1.0, 8000.0, 4),)})
+"""900 MHz carry hardly anything."""
+
+
 @pytest.fixture
-def claim(api: ApiClient, pod: str) -> Callable[[int | None], None]:
+def claim(api: ApiClient, pod: str) -> Callable[..., None]:
     """Sets the highest clock that the pod's claim allows; None takes the claim away."""
 
-    def annotate(max_mhz: int | None) -> None:
+    def annotate(max_mhz: int | None, table: ClaimTable = TOP_ONLY) -> None:
         text = None
         if max_mhz is not None:
             text = ClockClaim(
-                min_megahertz=345,
-                max_megahertz=max_mhz,
+                floor_megahertz=345,
+                ceiling_megahertz=max_mhz,
                 lease=f"{NAMESPACE}/{LEASE_NAME}",
                 service=f"{NAMESPACE}/llama",
+                metrics_port=8000,
+                table=table,
             ).to_annotation()
         patch = {"metadata": {"annotations": {CLAIM_ANNOTATION: text}}}
         request_json(api, "PATCH", pod, body=patch, content_type=MERGE_PATCH)
@@ -240,7 +248,7 @@ def test_claims_are_followed_and_reported(
         "claimed": 2,
     }
     held = [gpu for gpu in node["status"]["gpus"] if gpu.get("allocatedTo") == f"{NAMESPACE}/llama"]
-    assert [gpu["claim"] for gpu in held] == [{"minMegahertz": 345, "maxMegahertz": 900}] * 2
+    assert [gpu["claim"] for gpu in held] == [{"minMegahertz": 345, "maxMegahertz": 900}] * 2  # 907 is not supported
 
     labels = {"node": NODE, "gpu_uuid": held[0]["uuid"], "namespace": NAMESPACE, "pod": "llama"}
     eventually(lambda: exported(agent, labels)["dynawatt_gpu_sm_clock_hertz"] == 900e6)
@@ -252,6 +260,51 @@ def test_claims_are_followed_and_reported(
     claim(None)
     eventually(simulator.all_default)
     eventually(lambda: governed(api, "NoClaims"))
+
+
+def test_an_idle_pod_is_slowed_and_a_burst_brings_it_back_to_the_ceiling_at_once(
+    api: ApiClient, simulator: Simulator, operator: Operator, pod: str, claim: Any, start_agent: Any
+) -> None:
+    agent = start_agent()
+    claim(1980, IDLE_OR_BUSY)
+    eventually(lambda: simulator.clocks_mhz(held=True) == {900.0}, within_s=90.0)
+    assert reason(agent) == "load"
+    address = request_json(api, "GET", pod)["status"]["podIP"]
+    body = {"model": "meta-llama/Llama-3.1-8B-Instruct", "prompt": "word " * 200, "max_tokens": 300, "ignore_eos": True}
+
+    def send() -> None:
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"http://{address}:8000/v1/completions", json.dumps(body).encode(), headers)
+        with urllib.request.urlopen(request, timeout=60):
+            pass
+
+    clients = [threading.Thread(target=send) for _ in range(8)]
+    for client in clients:
+        client.start()
+    eventually(lambda: running(address) > 4)
+    seen_s = time.monotonic()
+    eventually(simulator.all_default, within_s=10.0)
+    print(f"a burst in /metrics reached the clocks after {time.monotonic() - seen_s:.2f} s")
+    eventually(lambda: reason(agent) in {"load", "burning"})
+    for client in clients:
+        client.join()
+    eventually(lambda: simulator.clocks_mhz(held=True) == {900.0}, within_s=90.0)
+
+
+def running(address: str) -> float:
+    with urllib.request.urlopen(f"http://{address}:8000/metrics", timeout=5) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+    return sum(family.samples[0].value for family in families if family.name == "vllm:num_requests_running")
+
+
+def reason(agent: AgentProcess) -> str:
+    """Why the pod's governor chose its clock."""
+    families = text_string_to_metric_families(agent.get("/metrics"))
+    samples = [sample for family in families for sample in family.samples]
+    found = [
+        sample.labels["reason"] for sample in samples if sample.name == "dynawatt_governor_reason" and sample.value
+    ]
+    return found[0] if found else ""
 
 
 def exported(agent: AgentProcess, labels: dict[str, str]) -> dict[str, float]:

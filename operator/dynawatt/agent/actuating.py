@@ -94,7 +94,9 @@ class Actuator:
                 return
             self._commanded[uuid] = lock.clocks
             self._errors.pop(uuid, None)
-            _log.info("clock gpu=%s pod=%s from=%s to=%s reason=claim", uuid, lock.pod, before, lock.clocks)
+            # Governors move clocks all the time; that one begins to is worth a line.
+            level = logging.DEBUG if isinstance(before, ClockRange) else logging.INFO
+            _log.log(level, "clock gpu=%s pod=%s from=%s to=%s reason=claim", uuid, lock.pod, before, lock.clocks)
 
     def _reset(self, reset: Reset) -> None:
         before = self._commanded[reset.uuid]
@@ -125,5 +127,5 @@ class Actuator:
 
 
 def requested_mhz(commanded: Commanded) -> int | None:
-    """The highest clock a GPU may run at by our command; None without one."""
+    """The highest clock a GPU may run at by our command, which is what its governor chose; None without one."""
     return commanded.max_mhz if isinstance(commanded, ClockRange) else None

@@ -4,7 +4,8 @@ A GPU's clocks are locked exactly while it belongs to one pod alone, that pod
 carries a valid claim, and the operator's Lease is fresh. In every other case the
 GPU is brought back to its default clocks. The GPUs of a pod are one group: the
 slowest sets the pace of tensor parallelism, so all have the same range or none
-has any.
+has any. That range ends at the clock that the pod's governor chose, and begins at
+the floor of the claim, so that an idle GPU may drop.
 """
 
 from bisect import bisect_left, bisect_right
@@ -27,6 +28,14 @@ class ClockRange(NamedTuple):
     def __str__(self) -> str:
         """Render for logs, as in ``345-1200MHz``."""
         return f"{self.min_mhz}-{self.max_mhz}MHz"
+
+
+class Wanted(NamedTuple):
+    """What a pod's governor chose, within its claim."""
+
+    floor_mhz: int
+    clock_mhz: int
+    ceiling_mhz: int
 
 
 class Setting(Enum):
@@ -86,13 +95,15 @@ class Decision:
     resets: tuple[Reset, ...] = ()
     locks: tuple[Lock, ...] = ()
     refusals: Mapping[PodKey, Refusal] = field(default_factory=dict)
+    granted: Mapping[PodKey, ClockRange] = field(default_factory=dict)
+    """The claims that are honoured, as far as the pod's GPUs support them."""
 
 
 def decide(
     *,
     gpus: Mapping[str, GpuState],
     allocations: Mapping[PodKey, Sequence[str]] | None,
-    claims: Mapping[PodKey, ClockRange] | None,
+    claims: Mapping[PodKey, Wanted] | None,
     lease: LeaseState,
 ) -> Decision:
     """What must change so that the clocks of this node follow its claims.
@@ -100,7 +111,7 @@ def decide(
     Args:
         gpus: Every GPU of the node by UUID.
         allocations: GPU UUIDs of every pod, or None when they could not be read.
-        claims: The valid claims of the pods on this node, or None when they are not known.
+        claims: The valid claims of the pods on this node with the clocks chosen, or None when they are not known.
         lease: The operator's Lease now.
     """
     if not lease.fresh:
@@ -117,6 +128,7 @@ def decide(
 
     locks: list[Lock] = []
     refusals: dict[PodKey, Refusal] = {}
+    granted: dict[PodKey, ClockRange] = {}
     governed: set[str] = set()
     for pod, claim in claims.items():
         uuids = tuple(dict.fromkeys(allocations.get(pod, ())))
@@ -126,7 +138,8 @@ def decide(
             refusals[pod] = refusal or _unsupported("its GPUs have no supported clock in common")
             continue
         governed.update(uuids)
-        clocks = snap(claim, common_mhz)
+        granted[pod] = snap(ClockRange(claim.floor_mhz, claim.ceiling_mhz), common_mhz)
+        clocks = ClockRange(granted[pod].min_mhz, at_least(claim.clock_mhz, granted[pod], common_mhz))
         if any(gpus[uuid].commanded != clocks for uuid in uuids):
             locks.append(Lock(pod, uuids, clocks))
     released = [uuid for uuid in gpus if uuid not in governed]
@@ -138,6 +151,7 @@ def decide(
         ),
         locks=tuple(locks),
         refusals=refusals,
+        granted=granted,
     )
 
 
@@ -153,6 +167,16 @@ def snap(claim: ClockRange, supported_mhz: Sequence[int]) -> ClockRange:
         return ClockRange(supported_mhz[first], supported_mhz[last])
     nearest = supported_mhz[min(first, len(supported_mhz) - 1)]
     return ClockRange(nearest, nearest)
+
+
+def at_least(clock_mhz: int, granted: ClockRange, supported_mhz: Sequence[int]) -> int:
+    """The lowest supported clock of a granted range that is not below ``clock_mhz``; the highest when none is.
+
+    For the same reason: a governor's clock is the lowest that suffices.
+    """
+    index = bisect_left(supported_mhz, clock_mhz)
+    above_mhz = supported_mhz[index] if index < len(supported_mhz) else granted.max_mhz
+    return min(max(above_mhz, granted.min_mhz), granted.max_mhz)
 
 
 def _refusal(

@@ -16,6 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from dynawatt.agent.actuating import requested_mhz
+from dynawatt.agent.governing import REASONS
 from dynawatt.agent.metering import NOBODY
 from dynawatt.agent.view import NodeView
 from dynawatt.errors import OperationError
@@ -47,17 +48,20 @@ class NodeCollector(Collector):
             energy.add_metric((self._node, key.uuid, *key.pod), energy_j)
         yield energy
         yield from self._gpu_gauges(view)
+        yield from self._governors(view)
         failures = CounterMetricFamily(
             "dynawatt_clock_set_failures", "Clock commands that the driver refused.", None, ("node", "reason")
         )
         for reason, count in view.command_failures.items():
             failures.add_metric((self._node, reason), count)
         yield failures
-        crashed = CounterMetricFamily(
-            "dynawatt_agent_cycle_failures", "Cycles that ended in an error.", None, ("node",)
-        )
-        crashed.add_metric((self._node,), view.cycle_failures)
-        yield crashed
+        for name, text, count in (
+            ("cycle_failures", "Cycles that ended in an error.", view.cycle_failures),
+            ("scrape_failures", "Times that the metrics of a serving pod could not be read.", view.scrape_failures),
+        ):
+            counter = CounterMetricFamily(f"dynawatt_agent_{name}", text, None, ("node",))
+            counter.add_metric((self._node,), count)
+            yield counter
         for name, text, value in (
             ("cycle_seconds", "How long the last cycle took.", view.cycle_s),
             ("lease_age_seconds", "Since the operator's lease was last seen renewed.", view.lease.age_s),
@@ -67,12 +71,31 @@ class NodeCollector(Collector):
             gauge.add_metric((self._node,), value)
             yield gauge
 
+    def _governors(self, view: NodeView) -> Iterator[Metric]:
+        clock = GaugeMetricFamily(
+            "dynawatt_governor_clock_hertz",
+            "SM clock chosen for a pod, before it is fitted to what its GPUs support.",
+            None,
+            ("node", "namespace", "pod"),
+        )
+        reason = GaugeMetricFamily(
+            "dynawatt_governor_reason",
+            "1 for why it was chosen: starting and blind (load unknown) and burning (error budget) are the ceiling.",
+            None,
+            ("node", "namespace", "pod", "reason"),
+        )
+        for pod, governed in view.governed.items():
+            clock.add_metric((self._node, *pod), governed.clock_mhz * HZ_PER_MHZ)
+            for name in REASONS:
+                reason.add_metric((self._node, *pod, name), name == governed.reason)
+        yield from (clock, reason)
+
     def _gpu_gauges(self, view: NodeView) -> Iterator[Metric]:
         power = GaugeMetricFamily("dynawatt_gpu_power_watts", "Board power now.", None, _LABELS)
         clock = GaugeMetricFamily("dynawatt_gpu_sm_clock_hertz", "SM clock now.", None, _LABELS)
         requested = GaugeMetricFamily(
             "dynawatt_gpu_requested_clock_hertz",
-            "Highest SM clock that the claim allows; absent without one.",
+            "SM clock that the governor chose; absent at default clocks.",
             None,
             _LABELS,
         )

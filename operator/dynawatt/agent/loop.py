@@ -1,4 +1,4 @@
-"""The agent's loop: observe, decide, act, measure, once a second.
+"""The agent's loop: observe, govern, act, measure, once a second.
 
 Safety does not depend on a cycle going well. The Lease is judged first, from
 memory alone; when it is stale the GPUs are reset before anything else is asked
@@ -14,12 +14,13 @@ from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from dynawatt.agent.actuating import Actuator
-from dynawatt.agent.claims import NodeClaims, read_claims
-from dynawatt.agent.enforcing import Refusal, decide
+from dynawatt.agent.claims import NodeClaims, PodClaim, read_claims
+from dynawatt.agent.enforcing import ClockRange, Refusal, Wanted, decide
+from dynawatt.agent.governing import Governed, PodGovernors
 from dynawatt.agent.lease import LeaseObserver, LeaseState
 from dynawatt.agent.metering import NOBODY, EnergyMeter
-from dynawatt.agent.view import GpuView, NodeView
-from dynawatt.ports import AllocationsUnavailable, GpuError, PodAllocations, PodKey
+from dynawatt.agent.view import HOLD_S, GpuView, NodeView
+from dynawatt.ports import AllocationsUnavailable, GpuError, PodAllocations, PodKey, PodMetrics
 
 PERIOD_S: Final = 1.0
 _MISSED_CYCLES: Final = 3
@@ -51,6 +52,7 @@ class Agent:
     Args:
         actuator: The GPUs and what they are set to.
         allocations: Which pod holds which GPU.
+        pod_metrics: What the node's vLLM pods tell of themselves.
         cluster: Pods and Lease.
         lease_name: The Lease that claims must name, as namespace/name.
         publish: Takes the view of every cycle; must be quick.
@@ -63,6 +65,7 @@ class Agent:
         *,
         actuator: Actuator,
         allocations: PodAllocations,
+        pod_metrics: PodMetrics,
         cluster: ClusterView,
         lease_name: str,
         publish: Callable[[NodeView], None],
@@ -71,6 +74,7 @@ class Agent:
     ) -> None:
         self._actuator = actuator
         self._allocations = allocations
+        self._pod_metrics = pod_metrics
         self._cluster = cluster
         self._lease_name = lease_name
         self._publish = publish
@@ -79,9 +83,14 @@ class Agent:
         self._lease = LeaseObserver()
         self._lease_reason = ""
         self._meter = EnergyMeter()
+        self._governors = PodGovernors()
+        self._unread: Mapping[PodKey, str] = {}
+        self._scrape_failures = 0
         self._held: Mapping[PodKey, Iterable[str]] = {}
+        self._granted: Mapping[PodKey, ClockRange] = {}
         self._told: Mapping[PodKey, Refusal] = {}
         self._allocations_problem = ""
+        self._allocations_s = clock_s()
         self._cycle_failures = 0
         self._view: NodeView | None = None
         self._heartbeat_s = clock_s()
@@ -136,11 +145,12 @@ class Agent:
 
     def _govern(self, lease: LeaseState, started_s: float) -> NodeView:
         claims = self._read_claims()
+        governed = self._choose_clocks(claims.valid if claims and lease.fresh else {})
         allocations = self._read_allocations()
         decision = decide(
             gpus=self._actuator.states(),
             allocations=allocations,
-            claims=None if claims is None else claims.valid,
+            claims=None if claims is None else _wanted(claims.valid, governed),
             lease=lease,
         )
         if lease.fresh:  # all were reset above otherwise
@@ -148,7 +158,7 @@ class Agent:
         refusals = {**decision.refusals, **(claims.invalid if claims else {})}
         self._tell(refusals)
         if allocations is not None:
-            self._held = allocations
+            self._held, self._granted = allocations, decision.granted
         return NodeView(
             gpus=self._measure(),
             energy_j=self._meter.totals_j(self._clock_s()),
@@ -157,10 +167,24 @@ class Agent:
             lease=lease,
             claims=len(claims.valid) + len(claims.invalid) if claims else 0,
             refusals=refusals,
+            governed=governed,
+            scrape_failures=self._scrape_failures,
             allocations_problem=self._allocations_problem,
             cycle_s=self._clock_s() - started_s,
             finished_unix_s=self._unix_s(),
         )
+
+    def _choose_clocks(self, claims: Mapping[PodKey, PodClaim]) -> Mapping[PodKey, Governed]:
+        targets = {pod: claim.target for pod, claim in claims.items() if claim.target is not None}
+        scrapes = self._pod_metrics.read(targets)
+        governed = self._governors.step(self._clock_s(), claims, scrapes)
+        self._scrape_failures += sum(bool(scrape.problem) and claims[pod].ready for pod, scrape in scrapes.items())
+        unread = {pod: state.problem for pod, state in governed.items() if state.problem}
+        for pod, problem in unread.items():
+            if self._unread.get(pod) != problem:
+                _log.warning("governor pod=%s clock=ceiling metrics=%r", pod, problem)
+        self._unread = unread
+        return governed
 
     def _read_claims(self) -> NodeClaims | None:
         pods = self._cluster.pods()
@@ -178,8 +202,10 @@ class Agent:
             if not self._allocations_problem:
                 _log.warning("allocations error=%r action=hold", str(error))
             self._allocations_problem = str(error) or "no reason given"
+            if self._clock_s() - self._allocations_s >= HOLD_S:
+                self._actuator.reset_all("which pod holds which GPU is not known any more")
             return None
-        self._allocations_problem = ""
+        self._allocations_problem, self._allocations_s = "", self._clock_s()
         return allocations
 
     def _tell(self, refusals: Mapping[PodKey, Refusal]) -> None:
@@ -217,6 +243,7 @@ class Agent:
                     supported_mhz=self._actuator.supported_mhz(uuid),
                     pods=pods,
                     commanded=self._actuator.commanded(uuid),
+                    claim=self._granted.get(pods[0]) if len(pods) == 1 else None,
                     clock_mhz=reading(device.sm_clock_mhz),
                     power_w=reading(device.power_w),
                 )
@@ -227,3 +254,13 @@ class Agent:
         if self._meter.observe(uuid=uuid, counter_j=counter_j, holder=holder, now_s=self._clock_s()):
             _log.warning("energy gpu=%s counter fell: the driver restarted and forgot its clocks", uuid)
             self._actuator.forget(uuid)
+
+
+def _wanted(claims: Mapping[PodKey, PodClaim], governed: Mapping[PodKey, Governed]) -> dict[PodKey, Wanted]:
+    """Claims with the clocks chosen; the ceiling where no governor is at work."""
+    return {
+        pod: Wanted(
+            claim.floor_mhz, governed[pod].clock_mhz if pod in governed else claim.ceiling_mhz, claim.ceiling_mhz
+        )
+        for pod, claim in claims.items()
+    }

@@ -12,6 +12,7 @@ from kubernetes.client import ApiClient
 from dynawatt.adapters.kubernetes.client import resource_path
 from dynawatt.adapters.kubernetes.gpunodes import GpuNodeStore
 from dynawatt.adapters.kubernetes.watch import NotSyncedError, Watcher
+from dynawatt.adapters.pod_scraper import PodScraper
 from dynawatt.agent.actuating import Actuator
 from dynawatt.agent.exporting import ExportServer, NodeCollector
 from dynawatt.agent.loop import Agent
@@ -90,6 +91,7 @@ def run_agent(
 ) -> None:
     """Govern until ``stop`` is set; GPUs are at their default clocks afterwards. Raises OperationError at the start."""
     collector = NodeCollector(settings.node)
+    scraper = PodScraper()
     reporter = StatusReporter(GpuNodeStore(api, settings.node))
     cluster = WatchedCluster(api, node=settings.node, namespace=settings.namespace)
 
@@ -100,6 +102,7 @@ def run_agent(
     agent = Agent(
         actuator=Actuator(devices),
         allocations=allocations,
+        pod_metrics=scraper,
         cluster=cluster,
         lease_name=f"{settings.namespace}/{LEASE_NAME}",
         publish=publish,
@@ -117,6 +120,7 @@ def run_agent(
         cluster.start()
         closing.callback(reporter.stop)
         reporter.start()
+        closing.callback(scraper.close)
         _log.info("agent node=%s gpus=%d metrics_port=%d", settings.node, len(devices), export.port)
         agent.run(stop)
     _log.info("agent node=%s stopped", settings.node)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from dynawatt.agent.enforcing import ClockRange, Refusal, Setting
-from dynawatt.agent.view import GpuView, NodeView
+from dynawatt.agent.enforcing import ClockRange, Setting
+from dynawatt.agent.view import HOLD_S, GpuView, NodeView
 from dynawatt.api.base import ClockRange as ApiClockRange
 from dynawatt.api.conditions import ConditionType, Reason, set_condition
 from dynawatt.api.gpunode import ClockControl, GPUNodeStatus, GPUStatus
@@ -20,7 +20,7 @@ from dynawatt.ports import PodKey
 
 _FIRST_PAUSE_S: Final = 1.0
 _MAX_PAUSE_S: Final = 30.0
-_NAMED_REFUSALS: Final = 3
+_NAMED_PODS: Final = 3
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +55,8 @@ def node_status(view: NodeView, *, previous: GPUNodeStatus, now: datetime) -> GP
 
 
 def _gpu_status(gpu: GpuView) -> GPUStatus:
-    clocks = gpu.commanded if isinstance(gpu.commanded, ClockRange) else None
+    # Which clock it has within the claim changes by the second: that is in the metrics.
+    claim = gpu.claim if isinstance(gpu.commanded, ClockRange) else None
     control = ClockControl.SUPPORTED if gpu.supported_mhz else ClockControl.UNSUPPORTED
     return GPUStatus(
         uuid=gpu.uuid,
@@ -64,7 +65,7 @@ def _gpu_status(gpu: GpuView) -> GPUStatus:
         min_clock_megahertz=gpu.supported_mhz[0] if gpu.supported_mhz else None,
         max_clock_megahertz=gpu.supported_mhz[-1] if gpu.supported_mhz else None,
         allocated_to=str(gpu.pods[0]) if gpu.pods else None,
-        claim=ApiClockRange(min_megahertz=clocks.min_mhz, max_megahertz=clocks.max_mhz) if clocks else None,
+        claim=ApiClockRange(min_megahertz=claim.min_mhz, max_megahertz=claim.max_mhz) if claim else None,
     )
 
 
@@ -77,22 +78,28 @@ def _governed(view: NodeView) -> tuple[bool | None, Reason, str]:
     if not view.lease.fresh:
         return False, Reason.LEASE_STALE, f"All clocks are at default: {view.lease.reason}."
     if view.allocations_problem:
-        return None, Reason.ALLOCATIONS_UNAVAILABLE, f"Clocks are held as they are: {view.allocations_problem}."
+        held = f"Clocks are held as they are for {HOLD_S:.0f} s, then brought back to default"
+        return None, Reason.ALLOCATIONS_UNAVAILABLE, f"{held}: {view.allocations_problem}."
     return _of_claims(view)
 
 
 def _of_claims(view: NodeView) -> tuple[bool, Reason, str]:
     if view.refusals:
-        return False, view.refusals[min(view.refusals)].reason, _told(view.refusals)
+        told = _told({pod: refusal.message for pod, refusal in view.refusals.items()})
+        return False, view.refusals[min(view.refusals)].reason, f"Claims without effect: {told}."
+    unread = {pod: governed.problem for pod, governed in view.governed.items() if governed.problem}
+    if unread:
+        told = _told(unread)
+        return True, Reason.CLAIMS_APPLIED, f"GPUs of pods whose metrics cannot be read are at their ceiling: {told}."
     if view.claims:
         return True, Reason.CLAIMS_APPLIED, "All claimed GPUs are kept within their claims."
     return True, Reason.NO_CLAIMS, "No GPU is claimed; all run at their default clocks."
 
 
-def _told(refusals: Mapping[PodKey, Refusal]) -> str:
-    named = [f"{pod}: {refusal.message}" for pod, refusal in sorted(refusals.items())]
-    more = f"; and {len(named) - _NAMED_REFUSALS} more" if len(named) > _NAMED_REFUSALS else ""
-    return f"Claims without effect: {'; '.join(named[:_NAMED_REFUSALS])}{more}."
+def _told(problems: Mapping[PodKey, str]) -> str:
+    named = [f"{pod}: {problem}" for pod, problem in sorted(problems.items())]
+    more = f"; and {len(named) - _NAMED_PODS} more" if len(named) > _NAMED_PODS else ""
+    return f"{'; '.join(named[:_NAMED_PODS])}{more}"
 
 
 class StatusReporter:

@@ -2,11 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
-from dynawatt.agent.enforcing import Commanded, Refusal
+from dynawatt.agent.enforcing import ClockRange, Commanded, Refusal
+from dynawatt.agent.governing import Governed
 from dynawatt.agent.lease import LeaseState
 from dynawatt.agent.metering import EnergyKey
 from dynawatt.ports import PodKey
+
+HOLD_S: Final = 10.0
+"""How long clocks stay as they are while it is not known which pod holds which GPU: a kubelet restarts within that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +25,8 @@ class GpuView:
     pods: tuple[PodKey, ...]
     """More than one when the GPU is shared."""
     commanded: Commanded
+    claim: ClockRange | None
+    """Within which it is governed, as far as it supports the claim; None without one that is honoured."""
     clock_mhz: float | None
     """None when it could not be read; the same for ``power_w``."""
     power_w: float | None
@@ -37,6 +44,10 @@ class NodeView:
     claims: int
     """Pods with a claim, valid or not."""
     refusals: Mapping[PodKey, Refusal]
+    governed: Mapping[PodKey, Governed]
+    """Of every pod with a valid claim, while the Lease is fresh."""
+    scrape_failures: int
+    """How often a pod that serves could not be read."""
     allocations_problem: str
     """Why it is not known which pod holds which GPU; empty when it is."""
     cycle_s: float

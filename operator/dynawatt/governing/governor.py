@@ -17,6 +17,8 @@ need, the clock stays.
 """
 
 from collections import deque
+from collections.abc import Callable
+from enum import StrEnum
 from math import isfinite, sqrt
 from typing import Final
 
@@ -33,12 +35,25 @@ LOAD_WINDOW_S: Final = 120.0
 """Some hundred requests of a busy replica: their number is then good to a few percent."""
 _SURE: Final = 2.0
 """Standard deviations beyond which something is taken for more than chance."""
-_SLACK: Final = 0.03
+SLACK: Final = 0.03
 """By so much the load must be below what the next lower row carries before the clock goes there."""
 _FEW: Final = 2.0
 """Violations in a window that say nothing, however few there were to violate."""
 _KV_FULL: Final = 0.95
 """Above this use of the KV cache requests are soon preempted: let none stay longer than it must."""
+
+
+class GovernorReason(StrEnum):
+    """Why the clock is what it is."""
+
+    STARTING = "starting"
+    """The load is not known yet: the ceiling."""
+    BURNING = "burning"
+    """The error budget is used up too fast: the ceiling."""
+    SETTLING = "settling"
+    """A lower clock would suffice now, but has not for long enough."""
+    LOAD = "load"
+    """It is the lowest that suffices."""
 
 
 class ClockGovernor:
@@ -63,11 +78,33 @@ class ClockGovernor:
         self._wanted = _RecentMaximum(CLEAN_S)
         self._enough = _RecentMaximum(CLEAN_S)
         self._last: Counts | None = None
+        self._reason = GovernorReason.STARTING
 
     @property
     def clock_mhz(self) -> int:
         """The clock chosen last."""
         return self._rows[self._row].clock_mhz
+
+    @property
+    def reason(self) -> GovernorReason:
+        """Why it was chosen."""
+        return self._reason
+
+    def adopt(self, table: GovernorTable, floor_mhz: int, ceiling_mhz: int) -> None:
+        """Go on by another table of the same objectives, with all that was read so far and the present clock.
+
+        A clock that was wanted counts as the next one that the new table has, not below it. Raises as the constructor.
+        """
+        before, rows = self._rows, table.within(floor_mhz, ceiling_mhz)
+        self._table, self._rows, self._top = table, rows, len(rows) - 1
+
+        def moved(row: int) -> int:
+            wanted_mhz = before[row].clock_mhz
+            return next((index for index, found in enumerate(rows) if found.clock_mhz >= wanted_mhz), self._top)
+
+        self._row = moved(self._row)
+        self._wanted.replace(moved)
+        self._enough.replace(moved)
 
     def step(self, now_s: float, reading: PodReading) -> int:
         """The clock from now on, in MHz; ``now_s`` is the time of the reading on a clock that only goes on.
@@ -84,14 +121,20 @@ class ClockGovernor:
             return self._restart(counts)
         self._last = counts
         ten_s_ago, minutes_ago = self._burst.add(counts), self._minutes.add(counts)
-        if counts.now_s - minutes_ago.now_s < BURN_WINDOW_S or self._burns(counts, ten_s_ago, reading.running or 0.0):
-            wanted = enough = self._top
+        needed = enough = self._top
+        if counts.now_s - minutes_ago.now_s < BURN_WINDOW_S:
+            self._reason = GovernorReason.STARTING
+        elif self._burns(counts, ten_s_ago, reading.running or 0.0):
+            self._reason = GovernorReason.BURNING
         else:
+            self._reason = GovernorReason.LOAD
             load_rps = self._load_rps(counts, ten_s_ago, minutes_ago)
-            wanted = self._lowest(load_rps, reading)
-            enough = self._lowest(load_rps * (1 + _SLACK), reading)
-        wanted, enough = self._wanted.add(now_s, wanted), self._enough.add(now_s, enough)
+            needed = self._lowest(load_rps, reading)
+            enough = self._lowest(load_rps * (1 + SLACK), reading)
+        wanted, enough = self._wanted.add(now_s, needed), self._enough.add(now_s, enough)
         self._row = max(wanted, min(self._row, max(enough, self._row - 1)))
+        if self._row > needed:
+            self._reason = GovernorReason.SETTLING
         return self.clock_mhz
 
     def _restart(self, counts: Counts) -> int:
@@ -101,6 +144,7 @@ class ClockGovernor:
         self._minutes.add(counts)
         self._last = counts
         self._row = self._top
+        self._reason = GovernorReason.STARTING
         return self.clock_mhz
 
     def _burns(self, now: Counts, before: Counts, running: float) -> bool:
@@ -193,6 +237,10 @@ class _RecentMaximum:
         while kept[0][0] < now_s - self._length_s:
             kept.popleft()
         return kept[0][1]
+
+    def replace(self, new: Callable[[int], int]) -> None:
+        """Another number for each; ``new`` must not fall."""
+        self._kept = deque((time_s, new(value)) for time_s, value in self._kept)
 
     def clear(self) -> None:
         self._kept.clear()
