@@ -1,9 +1,11 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 
 from dynawatt.cli.demo.scenario import TraceFit, load_scenario
-from dynawatt.cli.demo.view import sparkline
+from dynawatt.cli.demo.view import DemoView, sparkline
+from dynawatt.cli.demo.watching import ServiceWatch
 from dynawatt.errors import InvalidInputError
 
 OPTIONS = {"duration_s": 60.0, "rate_scale": None, "fit": TraceFit.TIMELAPSE, "start_offset_s": 0.0, "seed": 1}
@@ -51,6 +53,31 @@ def test_gpus_that_no_pod_requests_are_charged_idle_power():
 def test_a_load_that_no_fleet_here_can_carry_is_refused():
     with pytest.raises(InvalidInputError, match="--rate-scale"):
         load_scenario(None, **OPTIONS | {"rate_scale": 10.0})
+
+
+class Gpus:
+    """A simulated node; a GPU that no pod holds runs at its default clock."""
+
+    def __init__(self, *clocks_mhz):
+        held = [{"smClockMhz": clock, "pod": {"namespace": "default", "name": "a"}} for clock in clocks_mhz]
+        self._gpus = [*held, {"smClockMhz": 1980, "pod": None}]
+
+    def devices(self):
+        return [SimpleNamespace(uuid=index) for index in range(len(self._gpus))]
+
+    def gpu(self, uuid):
+        return self._gpus[uuid]
+
+
+def test_clocks_are_those_of_the_gpus_that_pods_hold():
+    watch = ServiceWatch(api=None, nodesim_url="http://unused", nodes=["a", "b"], namespace="default", name="llama")
+    view = DemoView(load_scenario(None, **OPTIONS), 60.0)
+    assert view.clock_mhz(watch) == 1980
+    for nodes in ([Gpus(), Gpus()], [Gpus(1200, 1400), Gpus(1000)], [Gpus(1500), Gpus()]):
+        watch._clients = nodes
+        watch._take_clock(watch._read_clock())
+    assert view.clock_mhz(watch) == 1500
+    assert watch.clock_range_mhz == (1200, 1500)
 
 
 def test_sparkline():

@@ -9,6 +9,7 @@ import pytest
 from dynawatt.api.group import CLAIM_ANNOTATION
 from dynawatt.controller.draft import StatusDraft
 from dynawatt.controller.target import Workload
+from dynawatt.planning.service import ServicePlan
 
 
 class MemoryCluster:
@@ -91,6 +92,29 @@ def make_pod(
         "spec": {"nodeName": node} if node else {},
         "status": {"phase": phase, "conditions": conditions},
     }
+
+
+def make_plan(replicas=2, clock_mhz=1200, **changes):
+    values = {
+        "shape": "tp1",
+        "replicas": replicas,
+        "clock_mhz": clock_mhz,
+        "clock_now_mhz": {"tp1": clock_mhz},
+        "clock_message": "why this clock",
+        "clock_floor_mhz": 800,
+        "clock_ceiling_mhz": 1980,
+        "schedule": (),
+        "open_replicas": replicas,
+        "power_w": 500.0,
+        "energy_j": 3.6e6,
+        "saving_to_keeping": 0.125,
+        "saving_to_default_clock": 0.25,
+        "feasible": True,
+        "carried": 1.0,
+        "reason": "Steady",
+        "message": "why",
+    }
+    return ServicePlan(**values | changes)
 
 
 @pytest.fixture

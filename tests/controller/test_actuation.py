@@ -1,12 +1,18 @@
+from dataclasses import replace
+
 import pytest
 
+from dynawatt.api.base import ClockRange
 from dynawatt.api.claims import ClockClaim
 from dynawatt.api.group import CLAIM_ANNOTATION
 from dynawatt.api.llmservice import Knob, LLMServiceSpec
 from dynawatt.api.llmservice_status import Adopted, ShapeStatus
 from dynawatt.controller.actuation import Actuator, foreign_writer
+from dynawatt.controller.claiming import ClockTerms
 from dynawatt.controller.target import read_target, read_workload
-from dynawatt.planning.plan import OperatingPoint, ServicePlan
+from dynawatt.governing.table import ClockRow, GovernorTable
+
+from .conftest import make_plan
 
 SERVICE = "default/llama"
 SPEC = LLMServiceSpec.parse(
@@ -16,10 +22,18 @@ SPEC = LLMServiceSpec.parse(
         "knobs": ["Clock", "Replicas"],
     }
 )
-PLAN = ServicePlan(
-    OperatingPoint(1, 1200, 300.0, 0.999, feasible=True), 1200, "why this clock", [], "ShrinkToLoad", "why"
-)
-CLAIM = ClockClaim(min_megahertz=800, max_megahertz=1200, lease="system/lease", service=SERVICE).to_annotation()
+PLAN = make_plan(1, reason="ShrinkToLoad")
+TABLE = GovernorTable(0.99, 0.1, 1.0, 800.0, 300.0, True, (ClockRow(900, 1.0, 8000.0, 20),))
+TERMS = ClockTerms(1980, TABLE)
+CLAIM = ClockClaim(
+    floor_megahertz=800,
+    ceiling_megahertz=1980,
+    lease="system/lease",
+    service=SERVICE,
+    metrics_port=8000,
+    ttft_milliseconds=1000,
+    table=TABLE.to_dict(),
+).to_annotation()
 
 
 @pytest.fixture
@@ -38,14 +52,14 @@ def filled(cluster, deployment, pod):
 def act(filled, actuator, draft):
     """One tick of acting with the status that the last one left."""
 
-    async def tick(recorded, written=None, *, may_scale=True):
+    async def tick(recorded, written=None, *, may_scale=True, terms=TERMS, spec=SPEC, plan=PLAN):
         found = draft(recorded, written=written)
         found.status.shapes = found.status.shapes or [
             ShapeStatus(gpu_product="x", tensor_parallel_size=1, desired_replicas=2, ready_replicas=2)
         ]
         workload = read_workload(filled.deployment("", ""), filled.pods("", {}))
         target = read_target(workload, name="llama", container=None)
-        await actuator.carry_out(SERVICE, SPEC, target, PLAN, found, may_scale=may_scale)
+        await actuator.carry_out(SERVICE, spec, target, plan, found, terms=terms, may_scale=may_scale)
         return found.status
 
     return tick
@@ -62,6 +76,12 @@ async def test_nothing_is_scaled_before_the_original_number_is_on_record(act, fi
     assert [change.knob for change in third.last_changes] == [Knob.REPLICAS, Knob.CLOCK]
 
 
+async def test_a_plan_that_carries_nothing_scales_nothing(act, filled):
+    status = await act({}, plan=make_plan(1, carried=0.0, feasible=False))
+    assert status.adopted is None
+    assert filled.deployment_["spec"]["replicas"] == 2
+
+
 async def test_claims_are_written_once_and_only_on_scheduled_pods(act, filled):
     status = await act({})
     assert filled.claims() == [CLAIM, CLAIM, None]
@@ -69,6 +89,45 @@ async def test_claims_are_written_once_and_only_on_scheduled_pods(act, filled):
     again = await act(status.to_dict(), status)
     assert [write for write in filled.writes if isinstance(write, tuple)] == []
     assert len(again.last_changes) == len(status.last_changes) + 1  # the replicas
+
+
+async def test_a_claim_is_what_the_governor_needs(act, filled):
+    status = await act({})
+    claim = ClockClaim.from_annotation(filled.claims()[0])
+    assert GovernorTable.from_dict(claim.table.to_dict()) == TABLE
+    assert status.shapes[0].clock == ClockRange(min_megahertz=800, max_megahertz=1980)
+    assert [(change.from_, change.to) for change in status.last_changes] == [("default", "800-1980")]
+
+
+async def test_objectives_by_length_are_not_in_the_claim(act, filled):
+    unjudged = ClockTerms(1980, replace(TABLE, judges_ttft=False))
+    await act({}, terms=unjudged)
+    assert ClockClaim.from_annotation(filled.claims()[0]).ttft_milliseconds is None
+
+
+async def test_a_new_table_rewrites_the_claims_but_is_no_change_of_clocks(act, filled):
+    status = await act({})
+    moved = ClockTerms(1980, replace(TABLE, prompt_tokens=900.0))
+    again = await act(status.to_dict(), status, terms=moved, may_scale=False)
+    assert [ClockClaim.from_annotation(claim).table.prompt for claim in filled.claims()[:2]] == [900, 900]
+    assert again.last_changes == status.last_changes
+
+
+async def test_a_floor_above_the_default_clock_is_that_clock(act, filled):
+    high = SPEC.model_copy(update={"gpu_clock": SPEC.gpu_clock.model_copy(update={"min_megahertz": 2500})})
+    status = await act({}, spec=high)
+    assert status.shapes[0].clock == ClockRange(min_megahertz=1980, max_megahertz=1980)
+
+
+async def test_an_slo_that_no_clock_meets_gives_the_default_clocks(act, filled):
+    status = await act({})
+    status = await act(status.to_dict(), status, terms=None, may_scale=False)
+    assert filled.claims() == [None, None, None]
+    assert status.shapes[0].clock is None
+    assert (status.last_changes[0].to, status.last_changes[0].reason) == (
+        "default",
+        "no clock meets the SLO at any load",
+    )
 
 
 async def test_a_write_in_between_is_looked_at_again(act, filled):

@@ -1,16 +1,14 @@
 from datetime import timedelta
+from math import inf
 
 import pytest
 
 from dynawatt.api.conditions import ConditionType, Reason
 from dynawatt.api.llmservice import Knob
 from dynawatt.api.llmservice_status import Adopted
-from dynawatt.planning.plan import OperatingPoint, ServicePlan
+from dynawatt.planning.service import RunnerUp
 
-
-def plan(replicas=2, clock_mhz=1200, reason="Steady", power_w=500.0):
-    point = OperatingPoint(replicas, clock_mhz, power_w, 0.999, feasible=True)
-    return ServicePlan(point, clock_mhz, "why this clock", [], reason, "why")
+from .conftest import make_plan as plan
 
 
 def test_a_new_status_has_every_condition_unknown(draft):
@@ -37,6 +35,47 @@ def test_another_choice_is_another_decision(draft, other):
     assert found.decide(plan())
     assert found.decide(other)
     assert found.status.last_decision.reason == other.reason
+
+
+def test_a_decision_says_what_it_is_expected_to_save_and_what_lost(draft):
+    found = draft()
+    other = RunnerUp("tp1", 3, 1005, 612.4, "112 W more over 2 h")
+    found.decide(plan(runners_up=(other,), saving_to_keeping=-3.0, message="because"))
+    decision = found.status.last_decision
+    assert (decision.message, decision.chosen.predicted_watts) == ("because", 500)
+    saving = decision.predicted_saving
+    assert (saving.to_keeping_percent, saving.to_default_clock_percent) == (-100, 25)
+    [lost] = decision.runners_up
+    assert (lost.replicas, lost.clock_megahertz, lost.predicted_watts, lost.why_not) == (
+        3,
+        1005,
+        612,
+        "112 W more over 2 h",
+    )
+    assert draft(found.status.to_dict()).status == found.status
+
+
+def test_where_nothing_was_planned_nothing_is_expected_to_be_saved(draft):
+    found = draft()
+    found.decide(plan(energy_j=0.0))
+    assert found.status.last_decision.predicted_saving is None
+
+
+@pytest.mark.parametrize(
+    ("adopted", "knobs", "since_s"),
+    [
+        (Adopted(replicas=4, commanded=1), [Knob.REPLICAS, Knob.CLOCK], 60.0),
+        (Adopted(replicas=4), [Knob.CLOCK], inf),
+        (None, [Knob.REPLICAS], inf),  # given back
+    ],
+)
+def test_how_long_ago_dynawatt_scaled(draft, adopted, knobs, since_s):
+    found = draft()
+    found.status.adopted = adopted
+    for knob in knobs:
+        found.changed(knob, "1", "2", "load")
+        found.now += timedelta(seconds=30)
+    assert found.since_scaled_s == since_s
 
 
 def test_changes_come_newest_first(draft):

@@ -48,3 +48,22 @@ def test_the_message_does_not_move_with_the_numbers(draft):
         judge_slo(found, OBJECTIVES, load)
         messages.add(find_condition(found.status.conditions, ConditionType.SLO_MET).message)
     assert messages == {"fewer than 99% of gaps between tokens are within 100 ms"}
+
+
+@pytest.mark.parametrize(
+    ("bounds", "said"),
+    [
+        ({"b250": 100}, None),
+        ({"b100": 99, "b300": 100}, "250 ms lies inside a bucket of vLLM's histogram that ends at 300 ms"),
+        ({"b100": 100}, None),  # the last bucket has no end
+    ],
+)
+def test_an_objective_between_two_buckets_is_said_to_be_judged_roughly(draft, bounds, said):
+    found = draft()
+    ttft, tbt = histogram(**bounds, b2000=100), histogram(b100=100)
+    if said is None and "b250" not in bounds:
+        ttft = histogram(**bounds)
+    judge_slo(found, OBJECTIVES, LoadObservation(rate_rps=1.0, mix=None, finished_requests=100.0, ttft=ttft, tbt=tbt))
+    message = find_condition(found.status.conditions, ConditionType.SLO_MET).message
+    assert ("lies inside" in message) is (said is not None)
+    assert (said or "") in message

@@ -6,15 +6,16 @@ from dynawatt.api.conditions import ConditionType, Reason
 from dynawatt.api.llmservice import LLMServiceSpec
 from dynawatt.controller import modelling
 from dynawatt.controller.draft import Hold
+from dynawatt.controller.load import ServiceLoad
 from dynawatt.controller.modelling import Modeller
 from dynawatt.controller.runtime import ServiceRuntime
 from dynawatt.controller.settings import OperatorSettings
 from dynawatt.controller.target import read_target
-from dynawatt.forecast.recent_peak import HighWater, RecentPeakForecast
 from dynawatt.perfmodel.surface import Surface, SurfacePoint
-from dynawatt.planning.fleet import FleetPlanner
+from dynawatt.planning.planner import UnitCommitmentPlanner
 from dynawatt.workload.mix import LengthMix
 
+EPOCH_S = 1767225600.0  # 2026-01-01T00:00:00Z, when the pods were created
 SETTINGS = OperatorSettings(prometheus_url="http://unused", namespace="system", rate_window_s=10, peak_window_s=60)
 SURFACE = Surface(1, 70.0, 110.0, {1980: [SurfacePoint(0, 1, 1, 0, 0, 100), SurfacePoint(9, 1, 1, 0, 0, 500)]})
 SHAPE = {"gpuProduct": "NVIDIA-H100-80GB-HBM3", "tensorParallelSize": 1, "desiredReplicas": 4, "readyReplicas": 1}
@@ -50,14 +51,13 @@ def world(monkeypatch, workload, pod, draft):
             name="llama",
             created="2026-01-01T00:00:00Z",
             deployment="llama",
-            forecast=RecentPeakForecast(window_s=SETTINGS.peak_window_s),
-            demands=HighWater(SETTINGS.peak_window_s),
+            load=ServiceLoad(SETTINGS.rate_window_s, SETTINGS.peak_window_s),
         )
         target = read_target(workload(pod("a"), replicas=4), name="llama", container=None)
 
         async def look(self, now_s):
             self.now_s = now_s
-            modeller = Modeller(None, self.surfaces, SETTINGS, FleetPlanner())
+            modeller = Modeller(None, self.surfaces, SETTINGS)
             return await modeller.look(self.runtime, SPEC, self.target, described, may_scale=True)
 
     world = World()
@@ -66,7 +66,7 @@ def world(monkeypatch, workload, pod, draft):
         return world.load
 
     monkeypatch.setattr(modelling, "observe", observe)
-    monkeypatch.setattr(modelling.time, "monotonic", lambda: world.now_s)
+    monkeypatch.setattr(modelling.time, "time", lambda: EPOCH_S + world.now_s)
     return world
 
 
@@ -75,7 +75,10 @@ async def test_nothing_is_planned_before_the_rate_window_is_full(world):
         await world.look(0.0)
     with pytest.raises(Hold, match="observed for 10 s"):
         await world.look(9.0)
-    assert (await world.look(10.0)).demand_rps > 4.0
+    state = await world.look(10.0)
+    assert state.present_rps == 4.0
+    assert state.demand.high_rps[0] > 4.0
+    assert (state.may_reshape, state.may_scale, state.may_set_clock) == (False, True, True)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +124,37 @@ async def test_replicas_are_kept_until_a_peak_could_have_been_seen(world):
     assert (await world.look(60.0)).min_replicas == 1
 
 
+@pytest.mark.parametrize(
+    ("pods", "now_s", "ready", "starting"),
+    [
+        ([{}], 10.0, 0, 4),  # three pods are yet to be created
+        ([{"ready": "2026-01-01T00:00:20Z"}] * 2, 30.0, 2, 2),
+        ([{"ready": "2026-01-01T00:00:20Z"}] * 5, 30.0, 4, 0),  # one is yet to be told to stop
+        ([{"ready": "2026-01-01T00:00:20Z"}] * 2 + [{}] * 2, 50.0, 2, 2),
+        ([{"ready": "2026-01-01T00:00:20Z"}] * 2 + [{}] * 2, 90.0, 2, 0),  # four times as long as the others took
+        ([{"ready": "2026-01-01T00:00:20Z"}] * 2 + [{"deleted": True}], 90.0, 2, 2),
+    ],
+)
+async def test_replicas_that_serve_and_that_are_to_serve(world, workload, pod, pods, now_s, ready, starting):
+    world.target = read_target(workload(*(pod(**each) for each in pods), replicas=4), name="llama", container=None)
+    with pytest.raises(Hold):
+        await world.look(now_s - 10.0)
+    state = await world.look(now_s)
+    assert (state.ready, state.starting) == ({"tp1": ready}, {"tp1": starting})
+
+
+async def test_a_curve_is_made_again_only_when_something_about_it_changed(world, workload, pod):
+    with pytest.raises(Hold):
+        await world.look(0.0)
+    first, again = [(await world.look(now_s)).curves["tp1"] for now_s in (10.0, 20.0)]
+    assert first is again
+    assert first.most_replicas == 6
+    quick = workload(pod("a", ready="2026-01-01T00:00:20Z"), replicas=8)
+    world.target = read_target(quick, name="llama", container=None)
+    other = (await world.look(30.0)).curves["tp1"]
+    assert (other.startup_s, other.most_replicas) == (20.0, 8)
+
+
 async def test_a_service_without_requests_is_held_but_its_model_is_prepared(world):
     world.load = LoadObservation(0.0, None, 0.0, [], [])
     with pytest.raises(Hold, match="no request has finished yet"):
@@ -139,3 +173,50 @@ async def test_few_requests_count_little_against_the_prior(world):
     prior = modelling.PRIOR_MIX.bin()
     assert max(abs(a - b) for a, b in zip(bins[0], prior, strict=True)) <= 1
     assert bins[1] == long.bin() != prior
+
+
+OFFERED = (0.0, 4.0, 8.0)
+ROWS = {
+    mhz: [SurfacePoint(rate, 1, 1, 0.1, 0.02, watts + rate, tbt_p50_s=0.02) for rate in OFFERED]
+    + [SurfacePoint(8.1, 0.5, 0.5, 9, 1, watts + 9)]
+    for mhz, watts in ((900, 100), (1980, 300))
+}
+
+
+@pytest.fixture
+async def planned(world):
+    """A world whose service was looked at, and the plan for it."""
+    world.surfaces.answer = Surface(1, 70.0, 110.0, ROWS)
+    for now_s in (0.0, 9.0):
+        with pytest.raises(Hold):
+            await world.look(now_s)
+    [plan] = UnitCommitmentPlanner().plan({"": await world.look(10.0)}, None).values()
+    return world, plan
+
+
+def terms(world, plan, draft, spec=SPEC):
+    modeller = Modeller(None, world.surfaces, SETTINGS)
+    return modeller.clock_terms(world.runtime, spec, world.target, plan, draft({"shapes": [SHAPE]}))
+
+
+async def test_terms_for_governors_come_from_the_surface_and_the_slo(planned, draft):
+    found = terms(*planned, draft)
+    assert found.ceiling_mhz == 1980
+    assert [(row.clock_mhz, row.load_rps) for row in found.table.rows] == [(900, pytest.approx(8.0, rel=0.01))]
+    assert (found.table.attainment, found.table.tbt_s, found.table.judges_ttft) == (0.99, 0.1, True)
+    # Of the service's requests, blended with few of the prior.
+    assert found.table.prompt_tokens == pytest.approx(1000, rel=0.05)
+
+
+async def test_objectives_by_length_cannot_be_judged_in_vllms_histogram(planned, draft):
+    ttft = [{"maxInputTokens": 256, "milliseconds": 250}, {"milliseconds": 2000}]
+    slo = {"interTokenMilliseconds": 100, "timeToFirstToken": ttft}
+    spec = LLMServiceSpec.parse({"deploymentRef": {"name": "llama"}, "slo": slo})
+    assert not terms(*planned, draft, spec).table.judges_ttft
+
+
+async def test_no_terms_when_no_clock_meets_the_slo(planned, draft):
+    world, plan = planned
+    bad = [SurfacePoint(rate, 0.5, 0.5, 9, 1, 100) for rate in OFFERED]
+    world.runtime.surface = Surface(1, 70.0, 110.0, {900: bad, 1980: bad})
+    assert terms(world, plan, draft) is None

@@ -1,5 +1,8 @@
 import asyncio
+import threading
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from dynawatt.adapters.kubernetes.client import API_ERRORS
@@ -8,9 +11,21 @@ from dynawatt.api.conditions import find_condition
 from dynawatt.api.group import CLAIM_ANNOTATION
 from dynawatt.controller.reconcile import Reconciler
 from dynawatt.controller.settings import OperatorSettings
+from dynawatt.perfmodel.surface import Surface, SurfacePoint
+from dynawatt.planning.curves import shape_curve
+from dynawatt.planning.demand import DemandForecast
+from dynawatt.planning.service import ServiceState
 from dynawatt.ports import MetricsUnavailable
 
-CLAIM = ClockClaim(min_megahertz=800, max_megahertz=1200, lease="system/lease", service="default/llama").to_annotation()
+TABLE = {"attainment": 0.99, "tbt": 0.1, "drain": 1, "prompt": 800, "kv": 300, "ttft": False, "rows": [[900, 1, 1, 1]]}
+CLAIM = ClockClaim(
+    floor_megahertz=800,
+    ceiling_megahertz=1980,
+    lease="system/lease",
+    service="default/llama",
+    metrics_port=8000,
+    table=TABLE,
+).to_annotation()
 
 
 class Lease:
@@ -177,3 +192,113 @@ async def test_conflicts(reconciler, filled, deployment, hpas, writer, reason):
     conflicting = find_condition(draft.status.conditions, "Conflicting")
     assert (conflicting.status, conflicting.reason) == ("True", reason)
     assert filled.deployment_["spec"]["replicas"] == 1
+
+
+class Profile:
+    def loaded_idle_w(self, clock_mhz):
+        return 80.0
+
+
+ROW = [SurfacePoint(0, 1, 1, 0, 0, 100), SurfacePoint(9, 1, 1, 0, 0, 500), SurfacePoint(9.1, 0.5, 0.5, 9, 1, 500)]
+CURVE = shape_curve(
+    "tp1", Surface(1, 70.0, 110.0, {1980: ROW}), Profile(), attainment=0.99, startup_s=60.0, most_replicas=4
+)
+QUIET = ServiceState(
+    curves={"tp1": CURVE},
+    ready={"tp1": 3},
+    starting={"tp1": 0},
+    demand=DemandForecast(np.full(24, 4.0), np.full(24, 6.0)),
+    present_rps=4.0,
+    max_replicas=4,
+    may_reshape=False,
+)
+
+
+@pytest.fixture
+def seen(reconciler, filled, deployment, monkeypatch):
+    """What the modeller says, whatever the metrics are, of a Deployment of three; the governors get no claims."""
+    filled.deployment_ = deployment(replicas=3, writer="dynawatt")
+    states = {"llama": QUIET}
+
+    async def look(runtime, *args, **kwargs):
+        return states[runtime.name]
+
+    monkeypatch.setattr(reconciler._modeller, "look", look)
+    monkeypatch.setattr(reconciler._modeller, "clock_terms", lambda *args: None)
+    return states
+
+
+SCALED = {"adopted": {"replicas": 3}}
+
+
+async def test_the_plan_is_carried_out_and_told(reconciler, filled, seen):
+    draft = await reconciler.tick(llmservice(status=SCALED))
+    assert ready(draft) == ("True", "Reconciled")
+    assert filled.deployment_["spec"]["replicas"] == 1
+    decision = draft.status.last_decision
+    assert (decision.reason, decision.chosen.replicas) == ("ShrinkToLoad", 1)
+    assert decision.predicted_saving.to_keeping_percent > 0
+    attainable = find_condition(draft.status.conditions, "SLOAttainable")
+    assert (attainable.status, attainable.reason) == ("True", "PlanFound")
+
+
+async def test_a_recommendation_changes_nothing(reconciler, filled, seen):
+    draft = await reconciler.tick(llmservice(mode="Recommend", status={"observedGeneration": 1}))
+    assert ready(draft) == ("True", "Recommending")
+    assert draft.status.last_decision.chosen.replicas == 1
+    assert filled.deployment_["spec"]["replicas"] == 3
+
+
+async def test_a_load_that_no_fleet_carries_is_told(reconciler, filled, seen):
+    seen["llama"] = replace(QUIET, demand=DemandForecast(np.full(24, 72.0), np.full(24, 72.0)))
+    draft = await reconciler.tick(llmservice(status=SCALED))
+    attainable = find_condition(draft.status.conditions, "SLOAttainable")
+    assert (attainable.status, attainable.reason) == ("False", "SLOUnreachable")
+    assert attainable.message.startswith("50% of the load")
+    assert filled.deployment_["spec"]["replicas"] == 4
+
+
+async def test_what_makes_no_sense_holds_everything(reconciler, filled, seen):
+    seen["llama"] = replace(QUIET, present_rps=float("nan"))
+    draft = await reconciler.tick(llmservice(status=SCALED))
+    assert ready(draft) == ("False", "CannotPlan")
+    assert filled.deployment_["spec"]["replicas"] == 3
+    assert [claim for claim in filled.claims() if claim] == [CLAIM]
+
+
+async def test_all_services_are_planned_together_and_once(reconciler, filled, seen, monkeypatch):
+    asked = []
+    plan = type(reconciler._planner).plan
+
+    def planned(self, states, free_gpus):
+        asked.append(len(states))
+        return plan(self, states, free_gpus)
+
+    monkeypatch.setattr(type(reconciler._planner), "plan", planned)
+    seen["other"] = QUIET
+    bodies = [llmservice(), llmservice("other", deploymentRef={"name": "other"})]
+    await asyncio.gather(*map(reconciler.tick, bodies))
+    await asyncio.gather(*map(reconciler.tick, bodies))
+    assert asked == [1, 2]  # at once for each that is new, and then nothing was
+    reconciler._services["llama"].planned_s = float("-inf")
+    await asyncio.gather(*map(reconciler.tick, bodies))
+    assert asked == [1, 2, 2]
+
+
+async def test_a_service_that_is_deleted_while_it_is_planned_for_is_given_back(reconciler, filled, seen, monkeypatch):
+    plan, asked, released = type(reconciler._planner).plan, threading.Event(), threading.Event()
+
+    def slow(self, states, free_gpus):
+        asked.set()
+        released.wait(10)
+        return plan(self, states, free_gpus)
+
+    monkeypatch.setattr(type(reconciler._planner), "plan", slow)
+    ticking = asyncio.create_task(reconciler.tick(llmservice()))
+    await asyncio.to_thread(asked.wait, 10)
+    deleting = asyncio.create_task(reconciler.give_back(llmservice()))
+    await asyncio.sleep(0.05)
+    released.set()
+    assert ready(await ticking) == ("False", "GivingBack")
+    assert await deleting
+    assert filled.deployment_["spec"]["replicas"] == 4

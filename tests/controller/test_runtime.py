@@ -1,67 +1,70 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from dynawatt.controller.load import ServiceLoad
 from dynawatt.controller.runtime import ServiceRuntime
-from dynawatt.forecast.recent_peak import HighWater, RecentPeakForecast
-from dynawatt.perfmodel.surface import Surface
-from dynawatt.planning.plan import ServiceState
+from dynawatt.planning.demand import DemandForecast
+from dynawatt.planning.service import ServiceState
 
+from .conftest import make_plan
+
+CURVE = object()
 STATE = ServiceState(
-    surface=Surface(1, 70.0, 110.0, {}),
-    demand_rps=10.0,
-    present_demand_rps=8.0,
-    ready_replicas=2,
-    desired_replicas=2,
+    curves={"tp1": CURVE},
+    ready={"tp1": 2},
+    starting={"tp1": 0},
+    demand=DemandForecast(np.array([6.0, 5.0]), np.array([10.0, 8.0])),
+    present_rps=8.0,
     min_replicas=1,
     max_replicas=4,
-    attainment=0.99,
-    startup_s=20.0,
 )
 
 
 @pytest.fixture
 def runtime():
-    runtime = ServiceRuntime(
-        "default", "llama", "2026-01-01T00:00:00Z", "llama", RecentPeakForecast(), HighWater(300.0)
-    )
+    runtime = ServiceRuntime("default", "llama", "2026-01-01T00:00:00Z", "llama", ServiceLoad(10.0, 60.0))
     runtime.state = STATE
-    runtime.adopt_plan(object(), 0.0)
+    runtime.adopt_plan(make_plan(), STATE, 0.0)
     return runtime
 
 
 @pytest.mark.parametrize(
-    ("change", "outgrown"),
+    ("now_s", "change", "outgrown"),
     [
-        ({}, False),
-        ({"demand_rps": 10.4, "present_demand_rps": 7.0, "startup_s": 25.0}, False),
-        ({"demand_rps": 10.6}, True),
-        ({"demand_rps": 8.5}, True),
-        ({"present_demand_rps": 8.5}, True),
-        ({"present_demand_rps": 6.8}, True),
-        ({"ready_replicas": 1}, True),
-        ({"desired_replicas": 3}, True),
-        ({"max_replicas": 3}, True),
-        ({"may_scale": False}, True),
-        ({"attainment": 0.95}, True),
-        ({"surface": Surface(2, 70.0, 110.0, {})}, True),
+        (0.0, {}, False),
+        (0.0, {"present_rps": 10.4, "since_change_s": 5.0}, False),
+        (0.0, {"present_rps": 10.6}, True),
+        (299.0, {"present_rps": 9.0}, False),
+        (301.0, {"present_rps": 9.0}, True),  # the plan is ready for less in the next slot
+        (9999.0, {"present_rps": 8.3}, False),
+        (0.0, {"present_rps": 0.0}, False),
+        (0.0, {"ready": {"tp1": 1}}, True),
+        (0.0, {"starting": {"tp1": 1}}, True),
+        (0.0, {"max_replicas": 3}, True),
+        (0.0, {"may_scale": False}, True),
+        (0.0, {"may_set_clock": False}, True),
+        (0.0, {"attainment": 0.95}, True),
+        (0.0, {"curves": {"tp1": object()}}, True),
     ],
 )
-def test_outgrown(runtime, change, outgrown):
+def test_outgrown(runtime, now_s, change, outgrown):
     runtime.state = replace(STATE, **change)
-    assert runtime.outgrown() is outgrown
+    assert runtime.outgrown(now_s) is outgrown
 
 
-def test_no_load_is_not_outgrown_by_no_load(runtime):
-    runtime.state = replace(STATE, demand_rps=0.0, present_demand_rps=0.0)
-    runtime.adopt_plan(object(), 0.0)
-    assert runtime.outgrown() is False
+def test_no_load_is_not_outgrown_by_hardly_any(runtime):
+    quiet = replace(STATE, demand=DemandForecast(np.zeros(2), np.zeros(2)))
+    runtime.adopt_plan(make_plan(), quiet, 0.0)
+    runtime.state = replace(quiet, present_rps=0.1)
+    assert runtime.outgrown(0.0) is False
 
 
 def test_nothing_is_planned_while_holding_and_anew_after_forgetting(runtime):
     runtime.state = None
-    assert not runtime.outgrown()
+    assert not runtime.outgrown(0.0)
     runtime.forget_plan()
     runtime.state = STATE
     assert runtime.plan is None
-    assert runtime.outgrown()
+    assert runtime.outgrown(0.0)

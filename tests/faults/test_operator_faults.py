@@ -127,6 +127,7 @@ def second_operator(dynawatt_sandbox, tmp_path):
         "plan-interval-s": 5,
         "rate-window-s": 10,
         "peak-window-s": 10,
+        "time-lapse": 60,
         "lease-duration-s": round(dynawatt_sandbox.options.lease_duration_s),
         "health-port": port,
         "log-level": "debug",

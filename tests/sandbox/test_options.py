@@ -44,3 +44,8 @@ def test_differences_name_each_option_with_both_values():
 
 def test_node_names():
     assert SandboxOptions(nodes=2).node_names() == ["gpu-node-0", "gpu-node-1"]
+
+
+@pytest.mark.parametrize(("plan_interval_s", "time_lapse"), [(10.0, 30.0), (300.0, 1.0), (600.0, 1.0)])
+def test_a_plan_interval_stands_for_five_minutes(plan_interval_s, time_lapse):
+    assert SandboxOptions(plan_interval_s=plan_interval_s).time_lapse == time_lapse

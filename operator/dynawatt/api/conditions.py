@@ -90,6 +90,8 @@ class Reason(StrEnum):
     """An operating point within the limits meets the SLO."""
     SLO_UNREACHABLE = "SLOUnreachable"
     """No operating point within the limits meets the SLO; the fastest one is used."""
+    CANNOT_PLAN = "CannotPlan"
+    """What is known of the service makes no sense together; the message says what, and everything is held."""
     WITHIN_SLO = "WithinSLO"
     """Measured latencies meet the objectives at the percentile."""
     SLO_MISSED = "SLOMissed"

@@ -59,6 +59,18 @@ class RunnerUp(OperatingPoint):
     """Why it lost."""
 
 
+Percent = Annotated[int, Field(ge=-100, le=100)]
+
+
+class PredictedSaving(ApiModel):
+    """Energy that the model predicts to be saved over the next two hours, in percent; negative when it takes more."""
+
+    to_keeping_percent: Percent
+    """Relative to keeping the replicas that were there."""
+    to_default_clock_percent: Percent
+    """Relative to the chosen replicas at the GPUs' default clock."""
+
+
 class Decision(ApiModel):
     """What was chosen and why."""
 
@@ -70,6 +82,8 @@ class Decision(ApiModel):
     """Why, in a sentence."""
     chosen: OperatingPoint
     """The operating point that was chosen."""
+    predicted_saving: PredictedSaving | None = None
+    """What it saves by the model; absent when nothing could be planned."""
     runners_up: list[RunnerUp] = Field(default_factory=list, max_length=MAX_RUNNERS_UP, json_schema_extra=ATOMIC)
     """The next best operating points and why they lost."""
 

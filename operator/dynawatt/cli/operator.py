@@ -27,6 +27,9 @@ def operator(
     rate_window_s: Annotated[int, typer.Option(min=4, help="Window of rate queries: several scrapes long.")] = 120,
     mix_window_s: Annotated[int, typer.Option(min=10, help="Window of the request length histograms.")] = 600,
     peak_window_s: Annotated[float, typer.Option(min=10, help="How long a load peak is remembered.")] = 300,
+    time_lapse: Annotated[
+        float, typer.Option(min=1, max=300, help="How many times faster than in reality the load changes: for demos.")
+    ] = 1,
     lease_duration_s: Annotated[int, typer.Option(min=3, help="Clocks return to default after so long.")] = 30,
     health_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of /healthz on loopback; 0: none.")] = 8080,
     surface_dir: Annotated[
@@ -54,6 +57,7 @@ def operator(
         rate_window_s=rate_window_s,
         mix_window_s=mix_window_s,
         peak_window_s=peak_window_s,
+        time_lapse=time_lapse,
         lease_duration_s=lease_duration_s,
         health_port=health_port,
         surface_dir=surface_dir or default_surface_dir(),

@@ -5,19 +5,18 @@ so that an operator that dies in between, or its successor, knows it.
 """
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
-from dynawatt.adapters.kubernetes.client import KubernetesObject
 from dynawatt.adapters.kubernetes.cluster import Cluster
 from dynawatt.api.base import ClockRange
-from dynawatt.api.claims import ClockClaim, InvalidClaimError
 from dynawatt.api.conditions import ConditionType, Reason
-from dynawatt.api.group import CLAIM_ANNOTATION, FIELD_MANAGER
+from dynawatt.api.group import FIELD_MANAGER
 from dynawatt.api.llmservice import Knob, LLMServiceSpec
 from dynawatt.api.llmservice_status import Adopted
+from dynawatt.controller.claiming import ClockClaims, ClockTerms, claimed_for
 from dynawatt.controller.draft import StatusDraft
 from dynawatt.controller.target import Target, Workload
-from dynawatt.planning.plan import ServicePlan
+from dynawatt.planning.service import ServicePlan
 
 
 class Actuator:
@@ -26,7 +25,7 @@ class Actuator:
     def __init__(self, cluster: Cluster, lease: str) -> None:
         """``lease`` is the ``namespace/name`` that claims depend on."""
         self._cluster = cluster
-        self._lease = lease
+        self._claims = ClockClaims(cluster, lease)
 
     async def carry_out(
         self,
@@ -36,18 +35,22 @@ class Actuator:
         plan: ServicePlan,
         draft: StatusDraft,
         *,
+        terms: ClockTerms | None,
         may_scale: bool,
     ) -> None:
-        """Move the service towards the plan: clocks first, because fewer replicas may need higher ones."""
+        """Move the service towards the plan: clocks first, because fewer replicas may need higher ones.
+
+        Without ``terms`` no clock meets the SLO, and all run at their default.
+        """
         if Knob.CLOCK in spec.knobs:
-            await self._claim_clocks(service, spec, target, plan, draft)
+            await self._claim_clocks(service, spec, target, terms, draft)
         if may_scale:
             await self._scale(target, plan, draft)
 
     async def withdraw(self, allowed: Collection[Knob], workload: Workload, draft: StatusDraft, why: str) -> None:
         """Give back what is not allowed, or no longer."""
         if Knob.CLOCK not in allowed:
-            await self._drop_claims(workload.pods)
+            await self._claims.drop(workload.pods)
             if draft.status.shapes:
                 draft.status.shapes[0].clock = None
         if Knob.REPLICAS not in allowed:
@@ -61,13 +64,7 @@ class Actuator:
             await self.withdraw((), workload, draft, "the LLMService was deleted")
         # Pods that were taken out of the Deployment, by a change of labels or as orphans, keep their annotations.
         pods = await asyncio.to_thread(self._cluster.pods, namespace, {})
-        await self._drop_claims(pod for pod in pods if _claimed_for(pod) == service)
-
-    async def _drop_claims(self, pods: Iterable[KubernetesObject]) -> None:
-        """Remove the claims; the agents then reset the GPUs."""
-        for pod in pods:
-            if _claim(pod) is not None:
-                await asyncio.to_thread(self._cluster.annotate_pod, pod, {CLAIM_ANNOTATION: None})
+        await self._claims.drop(pod for pod in pods if claimed_for(pod) == service)
 
     async def _restore_replicas(self, workload: Workload, draft: StatusDraft, why: str) -> None:
         """Back to the replicas found at the start, unless somebody else has set them since."""
@@ -82,28 +79,23 @@ class Actuator:
         draft.status.adopted = None
 
     async def _claim_clocks(
-        self, service: str, spec: LLMServiceSpec, target: Target, plan: ServicePlan, draft: StatusDraft
+        self, service: str, spec: LLMServiceSpec, target: Target, terms: ClockTerms | None, draft: StatusDraft
     ) -> None:
-        clock_mhz = plan.clock_now_mhz
-        claim = ClockClaim(
-            min_megahertz=min(spec.gpu_clock.min_megahertz, clock_mhz),
-            max_megahertz=clock_mhz,
-            lease=self._lease,
-            service=service,
-        )
-        text = claim.to_annotation()
-        for pod in target.live_pods:
-            if _claim(pod) != text:
-                await asyncio.to_thread(self._cluster.annotate_pod, pod, {CLAIM_ANNOTATION: text})
         shape = draft.status.shapes[0]
-        if shape.clock is None or shape.clock.max_megahertz != clock_mhz:
-            before = "default" if shape.clock is None else str(shape.clock.max_megahertz)
-            draft.changed(Knob.CLOCK, before, str(clock_mhz), plan.clock_message)
-        shape.clock = ClockRange(min_megahertz=claim.min_megahertz, max_megahertz=claim.max_megahertz)
+        before, shape.clock = shape.clock, None
+        why = "no clock meets the SLO at any load"
+        if terms is None:
+            await self._claims.drop(target.pods)
+        else:
+            claim = await self._claims.write(service, spec, target, terms)
+            shape.clock = ClockRange(min_megahertz=claim.floor_megahertz, max_megahertz=claim.ceiling_megahertz)
+            why = "the agents choose within this range, every second and for each pod"
+        if shape.clock != before:
+            draft.changed(Knob.CLOCK, str(before or "default"), str(shape.clock or "default"), why)
 
     async def _scale(self, target: Target, plan: ServicePlan, draft: StatusDraft) -> None:
-        current, wanted = target.replicas, plan.chosen.replicas
-        if current == wanted:
+        current, wanted = target.replicas, plan.replicas
+        if current == wanted or not plan.carried:  # that carries nothing decides nothing
             return
         if draft.status.adopted is None:
             draft.status.adopted = Adopted(replicas=current)
@@ -127,16 +119,3 @@ def foreign_writer(workload: Workload, adopted: Adopted | None) -> str | None:
     # An operator that died right after scaling could not record it; the API server did.
     writer = workload.replicas_writer
     return None if writer == FIELD_MANAGER else writer
-
-
-def _claim(pod: KubernetesObject) -> str | None:
-    text: str | None = (pod["metadata"].get("annotations") or {}).get(CLAIM_ANNOTATION)
-    return text
-
-
-def _claimed_for(pod: KubernetesObject) -> str | None:
-    """The ``namespace/name`` of the LLMService that claimed a pod's clocks."""
-    try:
-        return ClockClaim.from_annotation(_claim(pod) or "").service
-    except InvalidClaimError:
-        return None

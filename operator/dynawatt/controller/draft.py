@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 from typing import Any, Self
 
 from pydantic import ValidationError
@@ -14,10 +15,11 @@ from dynawatt.api.llmservice_status import (
     Decision,
     LLMServiceStatus,
     OperatingPoint,
+    PredictedSaving,
     RunnerUp,
     add_change,
 )
-from dynawatt.planning import plan as planning
+from dynawatt.planning.service import ServicePlan
 
 
 class Hold(Exception):  # noqa: N818 - not an error: this tick ends here and nothing is changed
@@ -67,6 +69,14 @@ class StatusDraft:
         adopted, recorded = self.status.adopted, self.on_record.adopted
         return adopted is not None and recorded is not None and adopted.replicas == recorded.replicas
 
+    @property
+    def since_scaled_s(self) -> float:
+        """Since dynawatt last changed the replicas; infinite when those that are there were not chosen by it."""
+        changed = [change.time for change in self.status.last_changes if change.knob is Knob.REPLICAS]
+        if self.status.adopted is None or not changed:
+            return inf
+        return max(0.0, (self.now - max(changed)).total_seconds())
+
     def set(self, type_: ConditionType, status: bool | None, reason: Reason, message: str) -> None:
         """Set one condition; None is Unknown."""
         self.status.conditions = set_condition(
@@ -84,9 +94,11 @@ class StatusDraft:
         change = Change(time=self.now, knob=knob, from_=before, to=after, reason=reason)
         self.status.last_changes = add_change(self.status.last_changes, change)
 
-    def decide(self, plan: planning.ServicePlan) -> bool:
+    def decide(self, plan: ServicePlan) -> bool:
         """Take over a plan as the last decision; True when it differs from the one before in what was chosen."""
-        chosen = _point(plan.chosen)
+        chosen = OperatingPoint(
+            replicas=plan.replicas, clock_megahertz=plan.clock_mhz, predicted_watts=round(plan.power_w)
+        )
         before = self.status.last_decision
         if before is not None and before.chosen.replicas == chosen.replicas:
             same_clock = before.chosen.clock_megahertz == chosen.clock_megahertz
@@ -97,8 +109,15 @@ class StatusDraft:
             reason=plan.reason,
             message=plan.message,
             chosen=chosen,
+            predicted_saving=_saving(plan),
             runners_up=[
-                RunnerUp(**_point(runner.point).model_dump(), why_not=runner.why_not) for runner in plan.runners_up
+                RunnerUp(
+                    replicas=other.replicas,
+                    clock_megahertz=other.clock_mhz,
+                    predicted_watts=round(other.power_w),
+                    why_not=other.why_not,
+                )
+                for other in plan.runners_up
             ],
         )
         return True
@@ -116,7 +135,14 @@ def read_status(status: Mapping[str, Any]) -> LLMServiceStatus:
         return LLMServiceStatus()
 
 
-def _point(point: planning.OperatingPoint) -> OperatingPoint:
-    return OperatingPoint(
-        replicas=point.replicas, clock_megahertz=point.clock_mhz, predicted_watts=round(point.power_w)
+def _saving(plan: ServicePlan) -> PredictedSaving | None:
+    if plan.energy_j <= 0:
+        return None
+    return PredictedSaving(
+        to_keeping_percent=_percent(plan.saving_to_keeping),
+        to_default_clock_percent=_percent(plan.saving_to_default_clock),
     )
+
+
+def _percent(fraction: float) -> int:
+    return round(100 * min(max(fraction, -1.0), 1.0))

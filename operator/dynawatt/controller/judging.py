@@ -5,7 +5,9 @@ measured from it. What can be said for certain is said; between the two bounds
 the answer is Unknown.
 """
 
-from dynawatt.adapters.vllm_metrics import LoadObservation, fraction_within
+import math
+
+from dynawatt.adapters.vllm_metrics import Histogram, LoadObservation, fraction_within
 from dynawatt.api.conditions import ConditionType, Reason
 from dynawatt.api.llmservice import SLO
 from dynawatt.controller.draft import StatusDraft
@@ -21,14 +23,28 @@ def judge_slo(draft: StatusDraft, slo: SLO, load: LoadObservation) -> None:
         draft.set(ConditionType.SLO_MET, None, Reason.NO_LOAD_YET, "no latencies were measured yet")
         return
     wanted = slo.attainment_target
+    status: bool | None
     if tbt < wanted:
+        status, reason = False, Reason.SLO_MISSED
         message = f"fewer than {wanted:.0%} of gaps between tokens are within {slo.inter_token_milliseconds} ms"
-        draft.set(ConditionType.SLO_MET, False, Reason.SLO_MISSED, message)
     elif highest < wanted:
+        status, reason = False, Reason.SLO_MISSED
         message = f"fewer than {wanted:.0%} of first tokens come within even the longest objective"
-        draft.set(ConditionType.SLO_MET, False, Reason.SLO_MISSED, message)
     elif lowest >= wanted:
-        draft.set(ConditionType.SLO_MET, True, Reason.WITHIN_SLO, "even the tightest TTFT objective and TBT are met")
+        status, reason = True, Reason.WITHIN_SLO
+        message = "even the tightest TTFT objective and TBT are met"
     else:
+        status, reason = None, Reason.WITHIN_SLO
         message = "TBT is met; vLLM does not measure TTFT by input length, so that part cannot be told"
-        draft.set(ConditionType.SLO_MET, None, Reason.WITHIN_SLO, message)
+    looked_at = [(load.ttft, min(objectives)), (load.ttft, max(objectives)), (load.tbt, slo.tbt_objective_s)]
+    rough = dict.fromkeys(filter(None, (_between_buckets(*each) for each in looked_at)))
+    draft.set(ConditionType.SLO_MET, status, reason, "; ".join([message, *rough]))
+
+
+def _between_buckets(histogram: Histogram, objective_s: float) -> str | None:
+    """What is lost where vLLM's histogram has no bucket that ends with the objective."""
+    upper_s = min((upper for upper, _ in histogram if upper >= objective_s), default=objective_s)
+    if math.isclose(upper_s, objective_s) or math.isinf(upper_s):
+        return None
+    told = f"{1000 * objective_s:g} ms lies inside a bucket of vLLM's histogram that ends at {1000 * upper_s:g} ms"
+    return f"{told}: here it is interpolated, and agents judge by {1000 * upper_s:g} ms"

@@ -9,17 +9,20 @@ from dynawatt.adapters.profile_files import find_replica
 from dynawatt.adapters.vllm_metrics import LoadObservation, observe
 from dynawatt.api.conditions import ConditionType, Reason
 from dynawatt.api.llmservice import Knob, LLMServiceSpec
+from dynawatt.controller.claiming import ClockTerms, single_ttft_ms
 from dynawatt.controller.draft import Hold, StatusDraft
 from dynawatt.controller.judging import judge_slo
-from dynawatt.controller.runtime import ServiceRuntime
+from dynawatt.controller.runtime import CurveOf, ServiceRuntime
 from dynawatt.controller.settings import OperatorSettings
 from dynawatt.controller.surfaces import SurfaceStore
 from dynawatt.controller.target import Target, ready_since
 from dynawatt.errors import InvalidInputError
 from dynawatt.perfmodel.profile import ReplicaProfile
 from dynawatt.perfmodel.surface import Surface
-from dynawatt.planning.fleet import FleetPlanner
-from dynawatt.planning.plan import ServiceState
+from dynawatt.planning.attainment import planned_attainment
+from dynawatt.planning.curves import ShapeCurve, shape_curve
+from dynawatt.planning.governor_table import governor_table
+from dynawatt.planning.service import ServicePlan, ServiceState
 from dynawatt.ports import MetricsSource, MetricsUnavailable
 from dynawatt.simulation.settings import EngineSettings
 from dynawatt.simulation.surface_question import SurfaceQuestion
@@ -34,18 +37,17 @@ PRIOR_CV: Final = _PRIOR.interarrival_cv
 """And its burstiness, the CV of the gaps between requests: vLLM exports nothing that tells a service's own."""
 _PRIOR_REQUESTS: Final = 20.0
 """How many finished requests the prior weighs as much as."""
+_STARTS: Final = 4.0
+"""A pod that takes so many times longer to start than usual is not counted on."""
 
 
 class Modeller:
     """Turns metrics and a target into the state that is planned for; whatever it cannot know is a Hold."""
 
-    def __init__(
-        self, metrics: MetricsSource, surfaces: SurfaceStore, settings: OperatorSettings, planner: FleetPlanner
-    ) -> None:
+    def __init__(self, metrics: MetricsSource, surfaces: SurfaceStore, settings: OperatorSettings) -> None:
         self._metrics = metrics
         self._surfaces = surfaces
         self._settings = settings
-        self._planner = planner
 
     async def look(
         self, runtime: ServiceRuntime, spec: LLMServiceSpec, target: Target, draft: StatusDraft, *, may_scale: bool
@@ -57,35 +59,89 @@ class Modeller:
         load = await self._observe(runtime, spec, target, draft)
         if load.mix is not None:
             mix = blend([(load.mix, load.finished_requests), (PRIOR_MIX, _PRIOR_REQUESTS)])
-            runtime.surface = self._surface(models, engine, spec, mix, runtime.surface)
+            runtime.surface, runtime.mix = self._surface(models, engine, spec, mix, runtime.surface), mix
         elif runtime.surface is None:
             raise Hold(ConditionType.SLO_ATTAINABLE, None, Reason.NO_LOAD_YET, "no request has finished yet")
-        runtime.forecast.observe(time.monotonic(), load.rate_rps)
+        runtime.load.observe(time.time(), load.rate_rps)
         if runtime.surface is None:
             message = "the latency model of this load is being computed"
             raise Hold(ConditionType.SLO_ATTAINABLE, None, Reason.NOT_PLANNED_YET, message)
-        if runtime.forecast.observed_s < self._settings.rate_window_s:
+        if runtime.load.watched_s() < self._settings.rate_window_s:
             message = f"the load must be observed for {self._settings.rate_window_s} s before it is planned for"
             raise Hold(ConditionType.SLO_ATTAINABLE, None, Reason.NOT_PLANNED_YET, message)
+        return self._state(runtime, spec, target, models, draft, may_scale=may_scale)
+
+    def _state(
+        self,
+        runtime: ServiceRuntime,
+        spec: LLMServiceSpec,
+        target: Target,
+        models: ReplicaProfile,
+        draft: StatusDraft,
+        *,
+        may_scale: bool,
+    ) -> ServiceState:
         # Shorter than a peak is remembered, the load is not known well enough to take replicas away.
-        unknown = runtime.forecast.observed_s < self._settings.peak_window_s
-        startup_s = target.startup_s(models.model.startup_s)
-        react_s, window_s = self._settings.observe_interval_s, self._settings.rate_window_s
-        demand_rps = runtime.forecast.demand_rps(startup_s + react_s, window_s) or 0.0
+        unknown = runtime.load.watched_s() < self._settings.peak_window_s
+        curve = self._curve(runtime, spec, target, models)
+        most = spec.replicas.max if may_scale else target.replicas
+        demand = runtime.load.demand(time.time(), curve.capacity_rps(most))
+        assert demand is not None  # it was observed
+        ready = min(len(target.serving_pods), target.replicas)
+        overdue = len(target.overdue_pods(_STARTS * curve.startup_s, time.time()))
         return ServiceState(
-            surface=runtime.surface,
-            demand_rps=demand_rps,
-            lasting_demand_rps=runtime.demands.add(time.monotonic(), demand_rps),
-            present_demand_rps=runtime.forecast.demand_rps(react_s, window_s, memory_s=window_s) or 0.0,
-            ready_replicas=len(target.serving_pods),
-            desired_replicas=target.replicas,
+            curves={curve.name: curve},
+            ready={curve.name: ready},
+            starting={curve.name: max(0, target.replicas - ready - overdue)},
+            demand=demand,
+            present_rps=runtime.load.present_rps,
             min_replicas=min(max(spec.replicas.min, target.replicas if unknown else 0), spec.replicas.max),
             max_replicas=spec.replicas.max,
             attainment=spec.slo.attainment_target,
-            startup_s=startup_s,
             may_scale=may_scale,
+            may_reshape=False,
             may_set_clock=Knob.CLOCK in spec.knobs,
+            since_change_s=draft.since_scaled_s,
         )
+
+    def _curve(
+        self, runtime: ServiceRuntime, spec: LLMServiceSpec, target: Target, models: ReplicaProfile
+    ) -> ShapeCurve:
+        """What fleets of its shape carry and draw; made again only when something about it changed."""
+        surface, known = runtime.surface, runtime.curve
+        assert surface is not None
+        attainment = planned_attainment(spec.slo.attainment_target)
+        terms = (attainment, target.startup_s(models.model.startup_s), max(spec.replicas.max, target.replicas))
+        if known is None or known.surface is not surface or known.terms != terms:
+            name = f"tp{surface.tensor_parallel}"
+            curve = shape_curve(
+                name, surface, models, attainment=attainment, startup_s=terms[1], most_replicas=terms[2]
+            )
+            known = runtime.curve = CurveOf(curve, surface, terms)
+        return known.curve
+
+    def clock_terms(
+        self, runtime: ServiceRuntime, spec: LLMServiceSpec, target: Target, plan: ServicePlan, draft: StatusDraft
+    ) -> ClockTerms | None:
+        """By what the agents may govern the pods that serve; None when no clock meets the SLO at any load."""
+        if runtime.surface is None or runtime.mix is None:
+            return None
+        models, engine = self._models(target, draft)
+        try:
+            table = governor_table(
+                runtime.surface,
+                models,
+                engine,
+                runtime.mix,
+                latency_objectives(spec.slo),
+                attainment=spec.slo.attainment_target,
+                replicas=min(len(target.serving_pods), plan.replicas) or max(plan.replicas, 1),
+                urgent_first=False,  # nothing sends priorities yet
+                judges_ttft=single_ttft_ms(spec.slo) is not None,
+            )
+        except InvalidInputError:
+            return None
+        return ClockTerms(models.gpu.default_clock_mhz, table)
 
     async def _observe(
         self, runtime: ServiceRuntime, spec: LLMServiceSpec, target: Target, draft: StatusDraft
@@ -143,7 +199,7 @@ class Modeller:
             mix=mix,
             cv=PRIOR_CV,
             objectives=latency_objectives(spec.slo),
-            attainments=(target, self._planner.planned_attainment(target)),
+            attainments=(target, planned_attainment(target)),
             clocks_mhz=tuple(clock_grid(models, spec.gpu_clock.min_megahertz)),
         )
         try:

@@ -18,6 +18,7 @@ from dynawatt.api.llmservice import Knob, LLMServiceSpec, Mode
 from dynawatt.controller.actuation import Actuator, expected_replicas, foreign_writer
 from dynawatt.controller.draft import Hold, StatusDraft
 from dynawatt.controller.lease import LeaseHolder
+from dynawatt.controller.load import ServiceLoad
 from dynawatt.controller.modelling import Modeller
 from dynawatt.controller.reporting import report_clocks, report_plan, report_target
 from dynawatt.controller.runtime import ServiceRuntime
@@ -25,9 +26,8 @@ from dynawatt.controller.settings import OperatorSettings
 from dynawatt.controller.surfaces import SurfaceStore
 from dynawatt.controller.target import Target, TargetError, Workload, read_target, read_workload
 from dynawatt.errors import InvalidInputError
-from dynawatt.forecast.recent_peak import HighWater, RecentPeakForecast
-from dynawatt.planning.fleet import FleetPlanner
-from dynawatt.planning.plan import ServicePlan
+from dynawatt.planning.planner import UnitCommitmentPlanner
+from dynawatt.planning.service import CANNOT_PLAN, ServicePlan
 from dynawatt.ports import MetricsSource
 
 _PRODUCT_LABEL: Final = "nvidia.com/gpu.product"
@@ -51,8 +51,10 @@ class Reconciler:
         self._lease = lease
         self._surfaces = surfaces
         self._settings = settings
-        self._planner = FleetPlanner()
-        self._modeller = Modeller(metrics, surfaces, settings, self._planner)
+        # Without a picker nothing keeps requests away from replicas that are to be parked.
+        self._planner = UnitCommitmentPlanner(packs=False, dwell_s=settings.dwell_s)
+        self._planning = asyncio.Lock()
+        self._modeller = Modeller(metrics, surfaces, settings)
         self._actuator = Actuator(cluster, lease.name)
         self._services: dict[str, ServiceRuntime] = {}
 
@@ -114,9 +116,10 @@ class Reconciler:
                 name=metadata["name"],
                 created=metadata["creationTimestamp"],
                 deployment=body["spec"]["deploymentRef"]["name"],
-                demands=HighWater(self._settings.peak_window_s),
-                forecast=RecentPeakForecast(
-                    window_s=self._settings.peak_window_s, trend_window_s=3 * self._settings.rate_window_s
+                load=ServiceLoad(
+                    window_s=self._settings.rate_window_s,
+                    remember_s=self._settings.peak_window_s,
+                    time_lapse=self._settings.time_lapse,
                 ),
             )
         return self._services[uid]
@@ -141,10 +144,17 @@ class Reconciler:
             draft.set(ConditionType.READY, True, Reason.PAUSED, "`paused` is true: everything is held as it is")
             return
         runtime.state = state
-        plan = self._plan_if_due(runtime)
+        plan = await self._plan_if_due(runtime)
+        if plan.reason == CANNOT_PLAN:
+            raise Hold(ConditionType.SLO_ATTAINABLE, None, Reason.CANNOT_PLAN, plan.message)
         report_plan(plan, draft)
         if spec.mode is Mode.AUTO:
-            await self._actuator.carry_out(runtime.key, spec, target, plan, draft, may_scale=may_scale)
+            if runtime.terms_of is not plan:
+                runtime.terms = self._modeller.clock_terms(runtime, spec, target, plan, draft)
+                runtime.terms_of = plan
+            await self._actuator.carry_out(
+                runtime.key, spec, target, plan, draft, terms=runtime.terms, may_scale=may_scale
+            )
         report_clocks(spec, draft)
         if conflict is not None:
             draft.set(ConditionType.READY, False, *conflict)
@@ -215,15 +225,22 @@ class Reconciler:
         )
         return Reason.FOREIGN_WRITE, message
 
-    def _plan_if_due(self, runtime: ServiceRuntime) -> ServicePlan:
+    async def _plan_if_due(self, runtime: ServiceRuntime) -> ServicePlan:
         """Plan all services at the interval, and at once when this one left what its plan was made for."""
-        now_s = time.monotonic()
-        due = now_s - runtime.planned_s >= self._settings.plan_interval_s
-        if runtime.plan is None or due or runtime.outgrown():
-            states = {uid: service.state for uid, service in self._services.items() if service.state is not None}
-            for uid, plan in self._planner.plan(states).items():
-                self._services[uid].adopt_plan(plan, now_s)
-        assert runtime.plan is not None  # its state was among them
+        async with self._planning:
+            now_s = time.monotonic()
+            due = now_s - runtime.planned_s >= self._settings.plan_interval_s
+            if runtime.plan is None or due or runtime.outgrown(now_s):
+                states = {uid: service.state for uid, service in self._services.items() if service.state is not None}
+                # Many services take seconds, and the Lease is to be renewed meanwhile. Which GPUs are free nobody
+                # knows for a cluster that may add nodes: as many can be had as are wanted.
+                plans = await asyncio.to_thread(self._planner.plan, states, None)
+                for uid, plan in plans.items():
+                    if (service := self._services.get(uid)) is not None and service.state is not None:
+                        service.adopt_plan(plan, states[uid], now_s)
+        if runtime.plan is None:
+            message = "it is being deleted: nothing more is planned"
+            raise Hold(ConditionType.SLO_ATTAINABLE, None, Reason.GIVING_BACK, message)
         return runtime.plan
 
 

@@ -5,7 +5,7 @@ from dynawatt.api.llmservice import Knob, LLMServiceSpec
 from dynawatt.api.llmservice_status import ShapeStatus
 from dynawatt.controller.draft import StatusDraft
 from dynawatt.controller.target import Target
-from dynawatt.planning.plan import ServicePlan
+from dynawatt.planning.service import ServicePlan
 
 
 def report_target(target: Target, gpu_product: str | None, draft: StatusDraft) -> None:
@@ -33,9 +33,12 @@ def report_target(target: Target, gpu_product: str | None, draft: StatusDraft) -
 def report_plan(plan: ServicePlan, draft: StatusDraft) -> None:
     """The decision, and whether the SLO can be met; the same plan again changes nothing."""
     draft.decide(plan)
-    reachable = f"{plan.chosen.attainment:.0%} of requests within the objectives at the planned load"
-    reason = Reason.PLAN_FOUND if plan.feasible else Reason.SLO_UNREACHABLE
-    draft.set(ConditionType.SLO_ATTAINABLE, plan.feasible, reason, reachable)
+    if plan.feasible:
+        message = "the load to be ready for is carried within the objectives"
+        draft.set(ConditionType.SLO_ATTAINABLE, True, Reason.PLAN_FOUND, message)
+        return
+    message = f"{plan.carried:.0%} of the load to be ready for is carried within the objectives"
+    draft.set(ConditionType.SLO_ATTAINABLE, False, Reason.SLO_UNREACHABLE, message if plan.carried else plan.message)
 
 
 def report_clocks(spec: LLMServiceSpec, draft: StatusDraft) -> None:
@@ -46,5 +49,5 @@ def report_clocks(spec: LLMServiceSpec, draft: StatusDraft) -> None:
     elif claimed is None:
         draft.set(ConditionType.CLOCKS_GOVERNED, False, Reason.NO_CLAIMS, "all GPUs run at their default clocks")
     else:
-        message = f"claimed for {claimed} MHz; the agents report what is applied in their GPUNodes"
+        message = f"governed within {claimed} MHz by the agents, which report in their GPUNodes what they can apply"
         draft.set(ConditionType.CLOCKS_GOVERNED, True, Reason.CLAIMS_APPLIED, message)

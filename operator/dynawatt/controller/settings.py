@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+_DWELL_S: Final = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,9 @@ class OperatorSettings:
     lease_duration_s: int = 30
     health_port: int = 8080
     peak_window_s: float = 300.0
-    """How long a peak of the load is remembered: how long to wait before shrinking."""
+    """How long a load is watched before replicas are taken away, and how long its peak is remembered."""
+    time_lapse: float = 1.0
+    """How many times faster than in reality the load changes: slots of the forecast and dwell times shrink by it."""
     surface_dir: Path | None = None
     """Where surfaces are kept between starts; None keeps them in memory alone."""
 
@@ -30,3 +35,8 @@ class OperatorSettings:
     def lease_renew_s(self) -> float:
         """Time between renewals of the Lease."""
         return self.lease_duration_s / 3
+
+    @property
+    def dwell_s(self) -> float:
+        """How soon a change of replicas may follow another one while capacity is not short."""
+        return _DWELL_S / self.time_lapse

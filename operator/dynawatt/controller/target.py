@@ -57,6 +57,16 @@ class Workload:
         """Scheduled pods that are not stopping, Ready or not: the ones that carry claims."""
         return [pod for pod in self.pods if "deletionTimestamp" not in pod["metadata"] and pod["spec"].get("nodeName")]
 
+    def overdue_pods(self, after_s: float, now_s: float) -> list[KubernetesObject]:
+        """Pods that are not Ready so long after they were created, scheduled or not; ``now_s`` is Unix time."""
+        return [
+            pod
+            for pod in self.pods
+            if "deletionTimestamp" not in pod["metadata"]
+            and ready_since(pod) is None
+            and now_s - parse_time(pod["metadata"]["creationTimestamp"]).timestamp() > after_s
+        ]
+
     def startup_s(self, default_s: float) -> float:
         """Median time from creation to Ready of the pods that are Ready.
 

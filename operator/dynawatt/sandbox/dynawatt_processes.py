@@ -42,6 +42,7 @@ def operator(*, kubeconfig: Path, prometheus_url: str, options: SandboxOptions) 
             f"--rate-window-s={options.rate_window_s:g}",
             "--mix-window-s=120",
             f"--peak-window-s={options.peak_window_s:g}",
+            f"--time-lapse={options.time_lapse:g}",
             f"--lease-duration-s={options.lease_duration_s:g}",
             f"--health-port={port}",
         ]

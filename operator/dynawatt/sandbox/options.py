@@ -22,6 +22,8 @@ GPU_CLASSES: Final = {
 MAX_NODES: Final = 64
 """Bounded by what runs here: with dynawatt each node has an agent process."""
 
+_REAL_PLAN_INTERVAL_S: Final = 300.0
+
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
 
 
@@ -62,6 +64,11 @@ class SandboxOptions:
         _check_range("startup-s", self.startup_s, 0, 3600)
         for name in ("plan_interval_s", "observe_interval_s", "rate_window_s", "peak_window_s", "lease_duration_s"):
             _check_range(name.replace("_", "-"), getattr(self, name), 1, 3600)
+
+    @property
+    def time_lapse(self) -> float:
+        """Between two plans lie five minutes of the load's day."""
+        return max(1.0, _REAL_PLAN_INTERVAL_S / self.plan_interval_s)
 
     def node_names(self) -> list[str]:
         """The names of its GPU nodes."""

@@ -39,9 +39,17 @@ class DemoResult:
         """How often a knob was changed."""
         return sum(change.knob is knob for change in self.watch.changes)
 
+    def _clocks(self) -> str:
+        """Between what means of all GPUs that pods held the agents moved them."""
+        if self.watch.clock_range_mhz is None:
+            return "-"
+        lowest_mhz, highest_mhz = self.watch.clock_range_mhz
+        return f"{lowest_mhz:.0f} to {highest_mhz:.0f}"
+
     def to_json(self) -> dict[str, Any]:
         """All figures; energies in J, times in s."""
         scenario, static = self.scenario, self.static
+        lowest_mhz, highest_mhz = self.watch.clock_range_mhz or (None, None)
         return {
             "energy_j": self.energy_j,
             "baseline_energy_j": self.baseline_energy_j,
@@ -49,6 +57,7 @@ class DemoResult:
             "attainment": {"ttft": self.report.attainment.ttft, "tbt": self.report.attainment.tbt},
             "requests": self.report.requests,
             "failed_requests": self.report.failed,
+            "clock_mhz": {"lowest": lowest_mhz, "highest": highest_mhz},
             "changes": {"replicas": self.changes(Knob.REPLICAS), "clock": self.changes(Knob.CLOCK)},
             "decisions": [decision.to_dict() for decision in self.watch.decisions],
             "duration_s": self.duration_s,
@@ -82,11 +91,10 @@ class DemoResult:
         table.add_row("TBT within objective", f"{static.tbt_attainment:.2%}", _share(report.attainment.tbt))
         table.add_row("failed requests", "-", str(report.failed))
         table.add_row("requests sent to a second replica", "-", str(report.retried))
-        clocks = [change.to for change in self.watch.changes if change.knob is Knob.CLOCK]
         counts = [change.to for change in self.watch.changes if change.knob is Knob.REPLICAS]
         default_mhz = scenario.models.gpu.default_clock_mhz
         table.add_row("replicas", str(scenario.replicas), " > ".join([str(scenario.replicas), *counts]))
-        table.add_row("SM clock (MHz)", str(default_mhz), " > ".join([str(default_mhz), *clocks]))
+        table.add_row("SM clock (MHz)", str(default_mhz), self._clocks())
         console.print(table)
         fleet = f"{scenario.replicas} replicas of {scenario.models.tensor_parallel} GPUs at {default_mhz} MHz"
         console.print(

@@ -138,7 +138,8 @@ async def _under_load(
     scenario: Scenario, sandbox: Sandbox, console: Console
 ) -> tuple[LoadReport, ServiceWatch, float, float]:
     """Report, what was watched, energy in J and duration in s of the load."""
-    watch = ServiceWatch(api_client(sandbox.kubeconfig), sandbox.nodesim_url, "default", "llama-70b")
+    nodes = sandbox.options.node_names()
+    watch = ServiceWatch(api_client(sandbox.kubeconfig), sandbox.nodesim_url, nodes, "default", "llama-70b")
     follower = asyncio.create_task(watch.follow())
     try:
         async with ServiceEndpoints(ObjectName("default", "llama-70b"), sandbox.kubeconfig) as endpoints:

@@ -9,6 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from dynawatt.api.llmservice_status import Decision
 from dynawatt.cli.demo.scenario import Scenario
 from dynawatt.cli.demo.watching import ServiceWatch
 from dynawatt.load.report import LoadProgress
@@ -61,7 +62,9 @@ class DemoView:
         peak_w = max(1.0, *history.power_w) if history.power_w else 1.0
         lines.add_row("load", f"{progress.recent_rps:.1f} req/s", sparkline(history.rate_rps, peak_rps))
         lines.add_row("replicas", self.replicas(watch), sparkline(history.replicas, self._scenario.nodes))
-        lines.add_row("SM clock", f"{self.clock_mhz(watch)} MHz", sparkline(history.clock_mhz, gpu.default_clock_mhz))
+        lines.add_row(
+            "SM clock", f"{self.clock_mhz(watch):.0f} MHz", sparkline(history.clock_mhz, gpu.default_clock_mhz)
+        )
         lines.add_row("GPU power", f"{watch.power_w:.0f} W", sparkline(history.power_w, peak_w))
         title = f"dynawatt demo  {progress.elapsed_s:.0f} of about {self._duration_s:.0f} s"
         return Panel(Group(lines, Text(), self._latency(progress), Text(), self._decision(watch)), title=title)
@@ -70,15 +73,13 @@ class DemoView:
         """The essence in one line, for logs."""
         return (
             f"{progress.elapsed_s:5.0f} s  {progress.recent_rps:5.1f} req/s  replicas {self.replicas(watch)}  "
-            f"{self.clock_mhz(watch)} MHz  {watch.power_w:6.0f} W  TTFT {_share(progress.attainment.ttft)}  "
+            f"{self.clock_mhz(watch):4.0f} MHz  {watch.power_w:6.0f} W  TTFT {_share(progress.attainment.ttft)}  "
             f"TBT {_share(progress.attainment.tbt)}  failed {progress.failed}  {self._reason(watch)}"
         )
 
-    def clock_mhz(self, watch: ServiceWatch) -> int:
-        """Highest claimed clock, or the default."""
-        shapes = watch.status.shapes
-        clock = shapes[0].clock if shapes else None
-        return self._scenario.models.gpu.default_clock_mhz if clock is None else clock.max_megahertz
+    def clock_mhz(self, watch: ServiceWatch) -> float:
+        """What the GPUs run at that pods hold, on average; the default clock while none does."""
+        return self._scenario.models.gpu.default_clock_mhz if watch.clock_mhz is None else watch.clock_mhz
 
     @staticmethod
     def ready(watch: ServiceWatch) -> int:
@@ -118,7 +119,7 @@ class DemoView:
         lines = [
             Text(f"last decision: {decision.reason}", style="bold"),
             Text(f"  {decision.message}"),
-            Text(f"  predicted {chosen.predicted_watts} W; also looked at:", style="dim"),
+            Text(f"  predicted {chosen.predicted_watts} W{_predicted(decision)}; also looked at:", style="dim"),
         ]
         for other in decision.runners_up:
             point = f"{other.replicas} x {other.clock_megahertz} MHz"
@@ -132,6 +133,13 @@ class DemoView:
             return ready.message
         decision = watch.status.last_decision
         return decision.reason if decision is not None else "waiting for the operator"
+
+
+def _predicted(decision: Decision) -> str:
+    saving = decision.predicted_saving
+    if saving is None:
+        return ""
+    return f", {saving.to_default_clock_percent} % less than at the default clock"
 
 
 def _share(share: float | None) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,8 @@ from kubernetes.client import ApiClient
 from dynawatt.adapters.kubernetes.client import API_ERRORS, request_json, resource_path
 from dynawatt.api.group import API_VERSION, LLMSERVICE_PLURAL
 from dynawatt.api.llmservice_status import Change, Decision, LLMServiceStatus
+from dynawatt.ports import GpuError
+from dynawatt.sandbox.simulated_gpus import SimulatedNodeClient
 
 
 @dataclass(slots=True)
@@ -19,6 +22,7 @@ class ServiceWatch:
 
     api: ApiClient
     nodesim_url: str
+    nodes: Sequence[str]
     namespace: str
     name: str
     status: LLMServiceStatus = field(default_factory=LLMServiceStatus)
@@ -26,6 +30,15 @@ class ServiceWatch:
     changes: list[Change] = field(default_factory=list)
     readings: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=15))
     """(time, energy of all GPUs), in s and J."""
+    clock_mhz: float | None = None
+    """Mean SM clock of the GPUs that pods hold now; None while none does."""
+    clock_range_mhz: tuple[float, float] | None = None
+    """Lowest and highest mean clock since the start."""
+    _clients: list[SimulatedNodeClient] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing is requested yet."""
+        self._clients = [SimulatedNodeClient(self.nodesim_url, node) for node in self.nodes]
 
     @property
     def power_w(self) -> float:
@@ -44,8 +57,9 @@ class ServiceWatch:
         while True:
             try:
                 self.readings.append(await self.energy())
+                self._take_clock(await asyncio.to_thread(self._read_clock))
                 self._take(await asyncio.to_thread(self.read_status))
-            except (httpx.HTTPError, *API_ERRORS):
+            except (httpx.HTTPError, GpuError, *API_ERRORS):
                 pass
             await asyncio.sleep(interval_s)
 
@@ -60,6 +74,17 @@ class ServiceWatch:
         if status.last_decision is not None and status.last_decision not in self.decisions:
             self.decisions.append(status.last_decision)
         self.changes.extend(change for change in reversed(status.last_changes) if change not in self.changes)
+
+    def _take_clock(self, clock_mhz: float | None) -> None:
+        self.clock_mhz = clock_mhz
+        if clock_mhz is not None:
+            lowest, highest = self.clock_range_mhz or (clock_mhz, clock_mhz)
+            self.clock_range_mhz = min(lowest, clock_mhz), max(highest, clock_mhz)
+
+    def _read_clock(self) -> float | None:
+        gpus = [node.gpu(device.uuid) for node in self._clients for device in node.devices()]
+        clocks_mhz = [float(gpu["smClockMhz"]) for gpu in gpus if gpu["pod"] is not None]
+        return sum(clocks_mhz) / len(clocks_mhz) if clocks_mhz else None
 
     def _read_energy(self) -> tuple[float, float]:
         answer = httpx.get(f"{self.nodesim_url}/energy", timeout=10.0).raise_for_status().json()

@@ -1,0 +1,80 @@
+"""What a service's load was and will be: counts of its requests, and a forecast made of them.
+
+The forecast learns from nothing but what this process counted: after a restart it
+begins anew, which only makes it more careful.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dynawatt.forecast.high_water import HighWater
+from dynawatt.forecast.rate import RateForecast
+from dynawatt.planning.demand import DemandForecast, demand_ahead
+
+
+@dataclass(slots=True)
+class ServiceLoad:
+    """Counts and forecasts the requests of one service."""
+
+    window_s: float
+    """Each rate is a mean over so long."""
+    remember_s: float
+    """What this time brought must be carried, whatever the forecast says."""
+    time_lapse: float = 1.0
+    """So many times faster than in reality does the load change: for demonstrations."""
+    present_rps: float = 0.0
+    """Mean over the last window."""
+    _forecast: RateForecast = field(default_factory=RateForecast)
+    _highest: HighWater = field(init=False)
+    _highest_rps: float = 0.0
+    _first_s: float | None = None
+    _last_s: float = float("-inf")
+    _since_s: float = float("inf")
+
+    def __post_init__(self) -> None:
+        """The peak is remembered for as long as was asked for."""
+        self._highest = HighWater(self.remember_s)
+
+    def observe(self, now_s: float, rate_rps: float) -> None:
+        """Count the requests since the last call, at most those of one window. Raises ValueError for what is no rate.
+
+        A clock that was set back starts the time anew for which the load was watched.
+        """
+        if self._first_s is None:
+            self._first_s = now_s
+        width_s = min(now_s - self._last_s, self.window_s)
+        if now_s < self._last_s or now_s - self._last_s > max(self.window_s, self.remember_s):
+            width_s, self._since_s, self._highest = self.window_s, now_s, HighWater(self.remember_s)
+        if width_s <= 0:
+            return
+        self._forecast.observe(self._told(now_s - width_s), rate_rps * width_s, width_s * self.time_lapse)
+        self._last_s, self.present_rps = now_s, rate_rps
+        self._highest_rps = self._highest.add(now_s, rate_rps)
+
+    def watched_s(self) -> float:
+        """How long there have been observations without a long gap."""
+        return max(0.0, self._last_s - self._since_s)
+
+    def demand(self, now_s: float, most_rps: float) -> DemandForecast | None:
+        """From now on; None before the first observation.
+
+        Args:
+            now_s: Unix time.
+            most_rps: What the service can carry at all. To be ready for more would change nothing, so that a high
+                quantile alone, wide as it is while little was seen, never makes an SLO look out of reach: only what
+                is expected, or was seen lately, does.
+        """
+        found = demand_ahead(self._forecast, self._told(now_s))
+        if found is None:
+            return None
+        expected_rps, high_rps = found.expected_rps * self.time_lapse, found.high_rps * self.time_lapse
+        high_rps = np.maximum(np.minimum(high_rps, most_rps), expected_rps)
+        # A forecast of a load that falls may be ready for less than what the last minutes brought.
+        high_rps[0] = max(high_rps[0], self._highest_rps)
+        return DemandForecast(expected_rps, high_rps, found.slot_s / self.time_lapse)
+
+    def _told(self, time_s: float) -> float:
+        """The time as the forecast knows it: as it is, but in a time lapse it goes faster from the start on."""
+        first_s = self._first_s or 0.0
+        return first_s + (time_s - first_s) * self.time_lapse
