@@ -8,11 +8,13 @@ import pytest
 
 from dynawatt.adapters.profile_files import find_replica
 from dynawatt.errors import InvalidInputError
+from dynawatt.governing.table import ClockRow, GovernorTable
+from dynawatt.routing.prediction import LengthPredictor
 from dynawatt.simulation.arrival_feed import ArrivalFeed
 from dynawatt.simulation.driver import SimulationSettings, simulate
 from dynawatt.simulation.fleet_core import ReplicaShape
 from dynawatt.simulation.inventory import GPUS_PER_SERVER
-from dynawatt.simulation.policy import FleetPlan, Group
+from dynawatt.simulation.policy import FleetPlan, Governed, Group
 from dynawatt.simulation.settings import EngineSettings
 from dynawatt.simulation.static_policies import StaticPolicy
 from dynawatt.workload.objectives import LatencyObjectives
@@ -31,6 +33,7 @@ class Scripted:
     clocks: dict[float, dict[int, float]] = field(default_factory=dict)
     name: str = "scripted"
     eligible = None
+    pool_classes = (tuple(range(9)),)
     plan_interval_s: float | None = 60.0
     govern_interval_s: float | None = None
     seen: list = field(default_factory=list)
@@ -273,3 +276,60 @@ def test_settings_without_sense_are_refused(change):
 def test_a_static_fleet_needs_a_replica(tp8):
     with pytest.raises(InvalidInputError, match="at least 1"):
         changed(static(tp8), replicas=0)
+
+
+def arrived(policy):
+    """By replica, at the last look."""
+    return policy.seen[-1][1].arrived.tolist()
+
+
+def test_closed_replicas_stay_loaded_and_get_no_request(tp8):
+    plans = {60.0: FleetPlan(open_replicas={Group(0): 1}), 300.0: FleetPlan(open_replicas={Group(0): 2})}
+    policy = Scripted((tp8,), {Group(0): 2}, plans)
+    result = run(policy)
+    by_time = {now_s: snapshot.arrived.tolist() for now_s, snapshot, *_ in policy.seen}
+    assert by_time[300.0][1] == by_time[60.0][1] < by_time[360.0][1]
+    assert result.reconfigurations == 0
+    assert result.gpu_hours == pytest.approx(16 * result.duration_s / 3600)
+
+
+def test_shares_decide_between_pools(tp8):
+    shares = np.zeros((2, 9))
+    shares[0] = 0.75
+    shares[1] = 0.25
+    policy = Scripted((tp8,), {Group(0, 0): 1, Group(0, 1): 1}, {60.0: FleetPlan(shares=shares)})
+    policy.eligible = np.ones((2, 9), dtype=bool)
+    run(policy)
+    before = next(snapshot.arrived for now_s, snapshot, *_ in policy.seen if now_s == 60.0)
+    first, second = np.array(arrived(policy)) - before
+    assert first == pytest.approx(3 * second, rel=0.05)
+
+
+def test_requests_are_routed_by_what_they_are_predicted_to_be(tp8):
+    shares = np.zeros((2, 9))
+    shares[0, ::3] = 1.0
+    shares[1] = 1.0 - shares[0]
+
+    def to_the_first(predictor):
+        policy = Scripted((tp8,), {Group(0, 0): 1, Group(0, 1): 1}, {60.0: FleetPlan(shares=shares)})
+        policy.eligible = np.ones((2, 9), dtype=bool)
+        run(policy, predictor=predictor)
+        return arrived(policy)[0]
+
+    # A third has short outputs: nobody is taken for another, or many are, most of them for short.
+    assert to_the_first(LengthPredictor(0.4)) != to_the_first(None) == to_the_first(LengthPredictor(1.0))
+
+
+def test_governors_take_over_with_a_plan_and_end_with_a_fixed_clock(tp8):
+    table = GovernorTable(0.99, 0.1, 1.0, 1000.0, 100.0, True, (ClockRow(810, 50.0, 1e6, 200),))
+    group = Group(0)
+    plans = {
+        120.0: FleetPlan(governed={group: Governed(table, 810, 1980)}),
+        420.0: FleetPlan(clocks_mhz={group: 1500.0}),
+    }
+    policy = Scripted((tp8,), {group: 1}, plans)
+    clocks_mhz = run(policy).series.clock_mhz[0]
+    # Points are 30 s wide.
+    assert clocks_mhz[:4].tolist() == [1980.0] * 4
+    assert clocks_mhz[7:14].tolist() == [810.0] * 7
+    assert clocks_mhz[14:].tolist() == [1500.0] * 6

@@ -138,7 +138,7 @@ def test_tokens_and_joules_are_those_of_the_load(tight):
 def test_a_hopeless_load_ends_its_row(tight):
     for clock, row in tight.points.items():
         limit_rps = saturation_rps(ReplicaShape(REPLICA, question().settings), MIX, clock)
-        grid = [load * limit_rps for load in (0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.9, 1.0)]
+        grid = [load * limit_rps for load in (0.02, 0.05, 0.1, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.9, 1.0)]
         simulated = [point for point in row if point.rate_rps in grid]
         assert [point.rate_rps for point in simulated] == grid[: len(simulated)]
         assert simulated[-1] is row[-1]

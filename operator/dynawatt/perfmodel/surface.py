@@ -58,6 +58,8 @@ class SurfacePoint:
     tbt_interval: Interval = UNKNOWN
     classes: tuple[ClassLatency, ...] = ()
     """Classes with enough requests to tell, in the order of their index."""
+    ttft_mean_s: float = 0.0
+    tbt_mean_s: float = 0.0
 
     def attains(self, fraction: float) -> bool:
         """Whether both attainments reach ``fraction``."""

@@ -7,15 +7,19 @@ between, the compiled core simulates every iteration of every replica.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from math import ceil, inf
+from math import ceil, floor, inf
 from typing import Final
 
 from dynawatt.errors import InvalidInputError
+from dynawatt.routing.prediction import LengthPredictor
+from dynawatt.simulation.agents import STEP_S, Agents
 from dynawatt.simulation.arrival_feed import ArrivalFeed
-from dynawatt.simulation.managed_fleet import ManagedFleet
+from dynawatt.simulation.fleet_core import FleetCore
+from dynawatt.simulation.managed_fleet import ManagedFleet, ReplicaCore
 from dynawatt.simulation.policy import Policy
 from dynawatt.simulation.results import PolicyResult
 from dynawatt.simulation.series import SeriesRecorder
+from dynawatt.workload.classes import LengthClasses
 from dynawatt.workload.objectives import LatencyObjectives
 from dynawatt.workload.trace import Trace
 
@@ -41,6 +45,9 @@ class SimulationSettings:
     """From a replica's creation to Ready; None takes each profile's."""
     overtime_s: float = 600.0
     """How long the last requests may take after the horizon; what has not ended then is unfinished."""
+    predictor: LengthPredictor | None = None
+    """Of the output lengths by which requests are routed; None knows them."""
+    classes: LengthClasses = LengthClasses()  # noqa: RUF009 (frozen)
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -76,26 +83,67 @@ def simulate(
 
     Raises InvalidInputError when the initial fleet does not fit the inventory.
     """
-    fleet = ManagedFleet(
+    core = FleetCore(
         policy.shapes,
-        policy.eligible,
         objectives,
-        servers=settings.servers,
+        classes=settings.classes,
+        eligible=policy.eligible,
+        predictor=settings.predictor,
         clock_delay_s=settings.clock_delay_s,
-        startup_s=settings.startup_s,
     )
+    feed, agents = ArrivalFeed(arrivals), Agents()
+
+    def advance(fleet: ManagedFleet, until_s: float) -> None:
+        core.advance(until_s, feed.until(until_s))
+        fleet.settle()
+
+    def step_agents(fleet: ManagedFleet) -> None:
+        if fleet.claims:
+            fleet.set_clocks(agents.step(fleet.now_s, fleet.claims, fleet.snapshot()))
+
+    return drive(policy, core, settings, advance, on_progress, agents=step_agents)
+
+
+def drive(
+    policy: Policy,
+    core: ReplicaCore,
+    settings: SimulationSettings,
+    advance: Callable[[ManagedFleet, float], None],
+    on_progress: Callable[[float], None] | None,
+    *,
+    agents: Callable[[ManagedFleet], None] | None = None,
+    step_s: float | None = None,
+    least_interval_s: float = 0.0,
+) -> PolicyResult:
+    """Run a policy on replicas of either fidelity; ``simulate`` and ``simulate_slots`` do.
+
+    Args:
+        policy: Decides about replicas and clocks.
+        core: Without any replica.
+        settings: Duration and inventory.
+        advance: Simulates a fleet up to a time.
+        on_progress: Called with the virtual time.
+        agents: Called every second.
+        step_s: Longest time to simulate at once.
+        least_interval_s: A policy is not asked more often.
+
+    Raises InvalidInputError when the initial fleet does not fit the inventory.
+    """
+    fleet = ManagedFleet(core, policy.shapes, servers=settings.servers, startup_s=settings.startup_s)
     initial = policy.initial()
     fleet.begin(initial)
     series = SeriesRecorder(fleet, len(policy.shapes), settings.percentile)
-    feed = ArrivalFeed(arrivals)
-    sample, plan, govern = (
-        _Timer(interval_s)
-        for interval_s in (settings.sample_interval_s, policy.plan_interval_s, policy.govern_interval_s)
+    sample, step, agent = _Timer(settings.sample_interval_s), _Timer(step_s), _Timer(STEP_S if agents else None)
+    plan, govern = (
+        _Timer(None if interval_s is None else max(least_interval_s, interval_s))
+        for interval_s in (policy.plan_interval_s, policy.govern_interval_s)
     )
     while fleet.now_s < settings.horizon_s:
-        until_s = min(settings.horizon_s, sample.next_s, plan.next_s, govern.next_s, fleet.next_ready_s)
-        fleet.core.advance(until_s, feed.until(until_s))
-        fleet.settle()
+        agent_s = agent.next_s if fleet.claims else inf
+        wake_s = min(timer.next_s for timer in (sample, step, plan, govern))
+        until_s = min(settings.horizon_s, wake_s, agent_s, fleet.next_ready_s)
+        advance(fleet, until_s)
+        step.due(until_s)
         left_s = settings.horizon_s - until_s
         # What is left at the end joins the last point, rather than to be a noisy one of its own.
         if (sample.due(until_s) and left_s >= settings.sample_interval_s / 2) or left_s == 0:
@@ -106,7 +154,9 @@ def simulate(
             fleet.apply(wanted)
         if govern.due(until_s):
             fleet.set_clocks(policy.govern(until_s, fleet))
-    fleet.core.finish(settings.horizon_s + settings.overtime_s)
+        if agent.due(until_s) and agents is not None:
+            agents(fleet)
+    core.finish(settings.horizon_s + settings.overtime_s)
     return PolicyResult(
         name=policy.name,
         shapes=tuple(policy.shapes),
@@ -116,7 +166,7 @@ def simulate(
         percentile=settings.percentile,
         tally=fleet.tally(),
         series=series.series(),
-        initial=initial.replicas,
+        initial=initial.replicas or {},
         reconfigurations=fleet.reconfigurations,
         clock_changes=fleet.clock_changes,
         refused_plans=fleet.refused_plans,
@@ -135,8 +185,8 @@ class _Timer:
         return inf if self._interval_s is None else self._count * self._interval_s
 
     def due(self, now_s: float) -> bool:
-        """Whether the time has come; then the next multiple is what is waited for."""
-        if now_s < self.next_s:
+        """Whether the time has come; then the next multiple that is still ahead is what is waited for."""
+        if self._interval_s is None or now_s < self.next_s:
             return False
-        self._count += 1
+        self._count = max(self._count + 1, floor(now_s / self._interval_s) + 1)
         return True

@@ -1,25 +1,72 @@
 """A simulated fleet that carries plans out as an operator does: make before break, on real servers.
 
-New replicas take free GPUs of single servers and start up; only when none is
-starting any more are those drained that the plan has no use for. A plan whose
-new replicas do not all fit beside what runs is refused as a whole and counted:
-the policy has to go there in smaller steps.
+New replicas take free GPUs of single servers and start up. A serving replica that
+a plan has no use for is drained when none of those is starting any more that were
+when the plan came: they are to take its load. It does not wait for what later
+plans start, or a plan that keeps growing would never let it go. A plan whose new
+replicas do not all fit beside what runs is refused as a whole and counted: the
+policy has to go there in smaller steps.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dynawatt.errors import InvalidInputError
-from dynawatt.simulation.fleet_core import FleetCore, FleetSnapshot, ReplicaShape, ReplicaState
+from dynawatt.simulation.fleet_core import FleetSnapshot, ReplicaShape, ReplicaState
 from dynawatt.simulation.inventory import Inventory
-from dynawatt.simulation.policy import FleetPlan, Group
+from dynawatt.simulation.policy import FleetPlan, Governed, Group
 from dynawatt.simulation.tally import Tally
-from dynawatt.workload.objectives import LatencyObjectives
+
+
+class ReplicaCore(Protocol):
+    """Simulated replicas: ``FleetCore``, iteration by iteration, or ``SurfaceCore``, slot by slot."""
+
+    @property
+    def now_s(self) -> float:
+        """Virtual time."""
+        ...
+
+    def add_replica(self, shape: int, *, clock_mhz: float, ready_s: float | None = None, pool: int = 0) -> int:
+        """A new replica's id; it serves from ``ready_s`` on, or at once."""
+        ...
+
+    def drain(self, replica: int) -> None:
+        """Take no new request, and be gone when the last one has ended."""
+        ...
+
+    def set_clock(self, replica: int, clock_mhz: float) -> None:
+        """Change a replica's clock."""
+        ...
+
+    def reroute_waiting(self, replica: int) -> int:
+        """Move its requests that no iteration has worked on to shorter queues; how many there were."""
+        ...
+
+    def set_open(self, replica: int, is_open: bool) -> None:
+        """Whether a replica gets new requests."""
+        ...
+
+    def set_shares(self, shares: NDArray[np.float64] | None) -> None:
+        """What part of each class's requests goes to each pool, [pool, class]."""
+        ...
+
+    def finish(self, limit_s: float) -> None:
+        """Go on without arrivals until all requests have ended, at most to a time."""
+        ...
+
+    def snapshot(self) -> FleetSnapshot:
+        """All replicas as they are now."""
+        ...
+
+    def tally(self) -> Tally:
+        """Totals since the start."""
+        ...
 
 
 @dataclass(slots=True)
@@ -27,33 +74,27 @@ class _Replica:
     group: Group
     ready_s: float
     clock_mhz: float
+    is_open: bool = True
     draining: bool = False
+    awaits: frozenset[int] | None = None
+    """No plan has a use for it: it is drained when none of these is starting any more. None for one that is wanted."""
 
 
 class ManagedFleet:
     """The driver's fleet; a policy sees it as FleetView.
 
     Args:
-        shapes: What replicas may be.
-        eligible: Pools that may serve each class, [pool, class]; None is one pool for all.
-        objectives: What latencies are held against.
+        core: Without any replica.
+        shapes: What replicas may be, as the core knows them.
         servers: Servers in the inventory.
-        clock_delay_s: From a clock's command to its effect.
         startup_s: From a replica's creation to Ready; None takes each profile's.
     """
 
     def __init__(
-        self,
-        shapes: Sequence[ReplicaShape],
-        eligible: NDArray[np.bool_] | None,
-        objectives: LatencyObjectives,
-        *,
-        servers: int,
-        clock_delay_s: float,
-        startup_s: float | None = None,
+        self, core: ReplicaCore, shapes: Sequence[ReplicaShape], *, servers: int, startup_s: float | None = None
     ) -> None:
         """Without any replica."""
-        self.core = FleetCore(shapes, objectives, eligible=eligible, clock_delay_s=clock_delay_s)
+        self.core = core
         self.inventory = Inventory(servers)
         self.reconfigurations = 0
         """Replicas started or drained since the start."""
@@ -64,6 +105,8 @@ class ManagedFleet:
         self._replicas: dict[int, _Replica] = {}
         self._wanted: Counter[Group] = Counter()
         self._clocks_mhz: dict[Group, float] = {}
+        self._claims: dict[Group, Governed] = {}
+        self._open: dict[Group, int] = {}
         self._settled_s = 0.0
         self._clock_mhz_s = np.zeros(len(shapes))
         self._replica_s = np.zeros(len(shapes))
@@ -81,13 +124,20 @@ class ManagedFleet:
     @property
     def in_transition(self) -> bool:
         """Whether a plan is still being carried out."""
-        return self.next_ready_s < inf or bool(self._surplus())
+        return self.next_ready_s < inf or any(r.awaits is not None and not r.draining for r in self._replicas.values())
 
     @property
     def next_ready_s(self) -> float:
         """When the next replica has started up; infinite when none is starting."""
         now_s = self.now_s
         return min((r.ready_s for r in self._replicas.values() if not r.draining and r.ready_s > now_s), default=inf)
+
+    @property
+    def claims(self) -> Mapping[int, Governed]:
+        """By replica id, of those whose clocks are left to governors."""
+        if not self._claims:
+            return {}
+        return {i: self._claims[r.group] for i, r in self._replicas.items() if r.group in self._claims}
 
     def snapshot(self) -> FleetSnapshot:
         """All replicas as they are now."""
@@ -97,33 +147,42 @@ class ManagedFleet:
         """Totals since the start."""
         return self.core.tally()
 
+    def reroute_waiting(self, replica: int) -> int:
+        """Move its requests that no iteration has worked on to shorter queues; how many there were."""
+        return self.core.reroute_waiting(replica)
+
     def clock_time(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """By shape, since the start: MHz times seconds, and seconds, summed over replicas."""
         return self._clock_mhz_s.copy(), self._replica_s.copy()
 
     def begin(self, plan: FleetPlan) -> None:
         """The first fleet, which serves at once. Raises InvalidInputError when it does not fit the inventory."""
-        self._clocks_mhz.update(plan.clocks_mhz)
-        if not self._grow(Counter(plan.replicas), from_s=None):
+        wanted = Counter(plan.replicas or {})
+        self._take_orders(plan)
+        if not self._grow(wanted, from_s=None):
+            gpus = sum(count * self._gpus(group) for group, count in wanted.items())
             raise InvalidInputError(
-                f"initial fleet of {self._gpus(plan)} GPUs does not fit the inventory of {self.inventory.gpus}: "
+                f"initial fleet of {gpus} GPUs does not fit the inventory of {self.inventory.gpus}: "
                 "give more servers or fewer replicas"
             )
-        self._wanted = Counter(plan.replicas)
+        self._wanted = wanted
+        self._open_and_close()
 
     def apply(self, plan: FleetPlan) -> bool:
         """Begin to carry a plan out; False when it is refused, and then nothing changes."""
         self.settle()
-        wanted = Counter(plan.replicas)
-        missing = wanted - self._present()
-        clocks_mhz = self._clocks_mhz
-        self._clocks_mhz = {**clocks_mhz, **plan.clocks_mhz}
-        if not self._grow(missing, from_s=self.now_s):
-            self._clocks_mhz = clocks_mhz
-            self.refused_plans += 1
-            return False
-        self.reconfigurations += missing.total()
-        self._wanted = wanted
+        if plan.replicas is not None:
+            wanted = Counter(plan.replicas)
+            missing = wanted - self._present()
+            if not self._fits(missing):
+                self.refused_plans += 1
+                return False
+            self._wanted = wanted
+        self._take_orders(plan)
+        if plan.replicas is not None:
+            self._grow(missing, from_s=self.now_s)
+            self.reconfigurations += missing.total()
+            self._choose_leaving()
         self.set_clocks(
             {
                 identity: plan.clocks_mhz[replica.group]
@@ -132,6 +191,7 @@ class ManagedFleet:
             }
         )
         self._shrink()
+        self._open_and_close()
         return True
 
     def set_clocks(self, clocks_mhz: Mapping[int, float]) -> None:
@@ -157,45 +217,90 @@ class ManagedFleet:
                 self.inventory.release(identity)
                 del self._replicas[identity]
         self._shrink()
+        self._open_and_close()
+
+    def _take_orders(self, plan: FleetPlan) -> None:
+        """Remember what a plan says about groups: it holds for replicas to come as well."""
+        self._claims = {group: claim for group, claim in self._claims.items() if group not in plan.clocks_mhz}
+        self._claims.update(plan.governed)
+        self._clocks_mhz.update(plan.clocks_mhz)
+        # A governor begins at its ceiling.
+        self._clocks_mhz.update({group: float(claim.ceiling_mhz) for group, claim in plan.governed.items()})
+        self._open.update(plan.open_replicas)
+        if plan.shares is not None:
+            self.core.set_shares(plan.shares)
+
+    def _fits(self, missing: Counter[Group]) -> bool:
+        return self.inventory.places([self._gpus(group) for group in missing.elements()]) is not None
 
     def _grow(self, missing: Counter[Group], *, from_s: float | None) -> bool:
         """Place and create replicas, which start up from ``from_s`` on or serve at once; False if they do not fit."""
         groups = sorted(missing.elements())
-        sizes = [self._shapes[group.shape].replica.tensor_parallel for group in groups]
-        servers = self.inventory.places(sizes)
+        servers = self.inventory.places([self._gpus(group) for group in groups])
         if servers is None:
             return False
-        for group, size, server in zip(groups, sizes, servers, strict=True):
+        for group, server in zip(groups, servers, strict=True):
             profile = self._shapes[group.shape].replica
             clock_mhz = self._clocks_mhz.get(group, profile.gpu.default_clock_mhz)
             startup_s = profile.model.startup_s if self._startup_s is None else self._startup_s
             ready_s = None if from_s is None else from_s + startup_s
             identity = self.core.add_replica(group.shape, clock_mhz=clock_mhz, ready_s=ready_s, pool=group.pool)
-            self.inventory.hold(identity, server, size)
+            self.inventory.hold(identity, server, self._gpus(group))
             self._replicas[identity] = _Replica(group, ready_s or 0.0, clock_mhz)
         return True
 
+    def _choose_leaving(self) -> None:
+        """Drop what starts and is not wanted, and say of what serves and is not wanted what it waits for."""
+        surplus = set(self._surplus())
+        starting = self._starting()
+        for identity in starting & surplus:
+            self._drain(identity)
+        starting -= surplus
+        for identity, replica in self._replicas.items():
+            if identity not in surplus:
+                replica.awaits = None
+            elif replica.awaits is None or any(self._was_dropped(awaited) for awaited in replica.awaits):
+                replica.awaits = frozenset(starting)
+
+    def _was_dropped(self, identity: int) -> bool:
+        return identity not in self._replicas or self._replicas[identity].draining
+
     def _shrink(self) -> None:
-        """Drain what is not wanted. Those that serve stay until nothing is starting up any more."""
-        surplus = self._surplus()
-        if not surplus:
-            return
-        starting = {i for i, r in self._replicas.items() if not r.draining and r.ready_s > self.now_s}
-        for identity in surplus:
-            if identity in starting:
-                self._drain(identity)
-                starting.discard(identity)
-        for identity in surplus if not starting else ():
-            if not self._replicas[identity].draining:
-                self._drain(identity)
+        """Drain what is not wanted and has nothing to wait for any more."""
+        leaving = {i: r.awaits for i, r in self._replicas.items() if r.awaits is not None and not r.draining}
+        if leaving:
+            starting = self._starting()
+            for identity, awaits in leaving.items():
+                if not awaits & starting:
+                    self._drain(identity)
 
     def _drain(self, identity: int) -> None:
         self.core.drain(identity)
         self._replicas[identity].draining = True
         self.reconfigurations += 1
 
+    def _open_and_close(self) -> None:
+        """Let the oldest serving replicas of a group be open, as many as its plan says."""
+        for group, count in self._open.items():
+            serving = [
+                (identity, replica)
+                for identity, replica in self._replicas.items()
+                if replica.group == group and not replica.draining and replica.ready_s <= self.now_s
+            ]
+            # Ids ascend, and so do the items.
+            for place, (identity, replica) in enumerate(serving):
+                if replica.is_open != (place < count):
+                    replica.is_open = place < count
+                    self.core.set_open(identity, replica.is_open)
+
+    def _starting(self) -> set[int]:
+        return {i for i, r in self._replicas.items() if not r.draining and r.ready_s > self.now_s}
+
     def _surplus(self) -> list[int]:
-        """Replicas beyond what is wanted: first those still starting, then those whose server is emptiest."""
+        """Replicas beyond what is wanted.
+
+        Those still starting go first, then those that are leaving already, closed ones, those whose server is emptiest.
+        """
         found: list[int] = []
         for group, count in (self._present() - self._wanted).items():
             members = [i for i, r in self._replicas.items() if r.group == group and not r.draining]
@@ -203,13 +308,15 @@ class ManagedFleet:
             found += members[:count]
         return found
 
-    def _usefulness(self, identity: int) -> tuple[float, int, int]:
+    def _usefulness(self, identity: int) -> tuple[float, bool, bool, int, int]:
         """Sorts replicas of a group: the first is to go first."""
-        still_s = max(0.0, self._replicas[identity].ready_s - self.now_s)
-        return (-still_s, -self.inventory.free[self.inventory.server_of(identity)], -identity)
+        replica = self._replicas[identity]
+        still_s = max(0.0, replica.ready_s - self.now_s)
+        free = self.inventory.free[self.inventory.server_of(identity)]
+        return (-still_s, replica.awaits is None, replica.is_open, -free, -identity)
 
     def _present(self) -> Counter[Group]:
         return Counter(replica.group for replica in self._replicas.values() if not replica.draining)
 
-    def _gpus(self, plan: FleetPlan) -> int:
-        return sum(count * self._shapes[group.shape].replica.tensor_parallel for group, count in plan.replicas.items())
+    def _gpus(self, group: Group) -> int:
+        return self._shapes[group.shape].replica.tensor_parallel

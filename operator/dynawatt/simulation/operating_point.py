@@ -170,6 +170,8 @@ def _point(rate_rps: float, replicas: int, span_s: float, steady: Sequence[Tally
         ttft_interval=overall.ttft_interval,
         tbt_interval=overall.tbt_interval,
         classes=tuple(_latency(int(index), batches, answered, measured) for index in many),
+        ttft_mean_s=_mean(answered.ttft_sum_s, answered.ttft_histogram),
+        tbt_mean_s=_mean(measured.gap_sum_s, measured.gaps),
     )
 
 
@@ -201,6 +203,11 @@ def _latency(index: int | None, batches: _Batches, answered: Tally, measured: Ta
 def _share(met: NDArray[np.float64], total: NDArray[np.float64]) -> float:
     """Attainment; nothing asked is nothing missed."""
     return float(met.sum() / total.sum()) if total.sum() > 0 else 1.0
+
+
+def _mean(sums_s: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
+    """Over all classes; 0 of nothing."""
+    return float(sums_s.sum() / counts.sum()) if counts.sum() else 0.0
 
 
 def _known(quantile_s: float) -> float:

@@ -8,6 +8,7 @@ from dynawatt.errors import InvalidInputError
 from dynawatt.simulation.fleet_core import ReplicaShape
 from dynawatt.simulation.inventory import servers_for
 from dynawatt.simulation.policy import FleetPlan, FleetView, Group
+from dynawatt.workload.classes import CLASS_NAMES
 
 SINGLE_POOL: Final = "single-pool"
 """The tuned static fleet: all classes share it, its prefill chunk is chosen by the surfaces. Savings are against it."""
@@ -43,6 +44,11 @@ class FixedFleet:
         """One pool for all classes."""
 
     @property
+    def pool_classes(self) -> Sequence[tuple[int, ...]]:
+        """All of them."""
+        return (tuple(range(len(CLASS_NAMES))),)
+
+    @property
     def plan_interval_s(self) -> None:
         """Nothing is ever planned."""
 
@@ -53,11 +59,6 @@ class FixedFleet:
 
     def plan(self, now_s: float, view: FleetView) -> None:
         """Leaves everything as it is."""
-
-    def _at(self, clock_mhz: float) -> FleetPlan:
-        """All replicas at a clock."""
-        group = Group(shape=0)
-        return FleetPlan({group: self.replicas}, {group: clock_mhz})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,8 @@ class StaticPolicy(FixedFleet):
 
     def initial(self) -> FleetPlan:
         """The fleet."""
-        return self._at(self.clock_mhz)
+        group = Group(shape=0)
+        return FleetPlan({group: self.replicas}, {group: self.clock_mhz})
 
     def govern(self, now_s: float, view: FleetView) -> Mapping[int, float]:
         """Leaves every clock as it is."""

@@ -15,8 +15,9 @@ from dynawatt.simulation.load_sweep import LoadSweep, fleet_sweep
 from dynawatt.simulation.operating_point import saturation_rps, unit_load
 from dynawatt.simulation.surface_question import SurfaceQuestion
 
-_LOADS: Final = (0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Fractions of the saturation rate of a clock that are simulated whatever the SLO."""
+_LOADS: Final = (0.02, 0.05, 0.1, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Fractions of the saturation rate of a clock that are simulated whatever the SLO; close together where a few requests
+already keep a replica busy, and watts rise steeply."""
 _HOPELESS: Final = 5.0
 """A row ends with the first load that misses so many times what the least of the wanted attainments allows."""
 

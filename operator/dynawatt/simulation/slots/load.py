@@ -1,0 +1,81 @@
+"""A load as counts per slot of five minutes and class: binned once, shared by all policies of a comparison."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynawatt.errors import InvalidInputError
+from dynawatt.forecast.slots import SLOT_S
+from dynawatt.workload.classes import CLASS_NAMES, LengthClasses
+from dynawatt.workload.trace import Trace
+
+_CLASSES = len(CLASS_NAMES)
+
+
+@dataclass(frozen=True, eq=False)
+class SlotLoad:
+    """What arrives from time 0 to the horizon. Classes go by actual lengths, in the order of CLASS_NAMES."""
+
+    horizon_s: float
+    requests: NDArray[np.int64]
+    """[slot, class]; the last slot ends at the horizon."""
+    input_tokens: NDArray[np.int64]
+    """Of all requests of a class, [class]."""
+    output_tokens: NDArray[np.int64]
+    """The same."""
+
+    @cached_property
+    def _arrived(self) -> NDArray[np.float64]:
+        """Requests before the start of each slot and before the horizon, [edge, class]."""
+        arrived = np.zeros((len(self.requests) + 1, _CLASSES))
+        np.cumsum(self.requests, axis=0, out=arrived[1:])
+        return arrived
+
+    @cached_property
+    def mean_input_tokens(self) -> NDArray[np.float64]:
+        """Of a request, by class; 0 of a class without any."""
+        return np.asarray(self.input_tokens / np.maximum(1, self.requests.sum(axis=0)))
+
+    @cached_property
+    def mean_output_tokens(self) -> NDArray[np.float64]:
+        """The same for output, 1 of a class without any: every request has one."""
+        counts = self.requests.sum(axis=0)
+        return np.where(counts > 0, self.output_tokens / np.maximum(1, counts), 1.0)
+
+    def between(self, begin_s: float, end_s: float) -> NDArray[np.float64]:
+        """Requests from a time up to another, by class: a part of a slot has its part of the slot's."""
+        # Of a moment's requests rounding errors may leave less than none.
+        return np.maximum(0.0, self._until(end_s) - self._until(begin_s))
+
+    def _until(self, time_s: float) -> NDArray[np.float64]:
+        slot = min(max(0, int(time_s / SLOT_S)), len(self.requests) - 1)
+        begin_s, end_s = SLOT_S * slot, min(SLOT_S * (slot + 1), self.horizon_s)
+        share = min(1.0, max(0.0, (time_s - begin_s) / (end_s - begin_s)))
+        before, after = self._arrived[slot], self._arrived[slot + 1]
+        return np.asarray(before + share * (after - before) if share < 1 else after)
+
+
+def bin_load(chunks: Iterable[Trace], horizon_s: float, classes: LengthClasses) -> SlotLoad:
+    """Count requests at absolute times, in any order; those from the horizon on are left out.
+
+    Raises InvalidInputError for a horizon that is not above 0.
+    """
+    if not 0 < horizon_s < float("inf"):
+        raise InvalidInputError(f"time to simulate, {horizon_s} s: must be above 0")
+    # A horizon a hair above a slot's end is one that its last request just missed.
+    slots = max(1, ceil(horizon_s / SLOT_S - 1e-9))
+    requests = np.zeros(slots * _CLASSES, np.int64)
+    inputs, outputs = np.zeros(_CLASSES), np.zeros(_CLASSES)
+    for chunk in chunks:
+        inside = chunk.arrival_s < horizon_s
+        kind = classes.of(chunk.input_tokens, chunk.output_tokens)[inside]
+        slot = np.minimum((chunk.arrival_s[inside] / SLOT_S).astype(np.int64), slots - 1)
+        requests += np.bincount(slot * _CLASSES + kind, minlength=len(requests))
+        # Weights are floats: exact for totals below 2**53 tokens.
+        inputs += np.bincount(kind, chunk.input_tokens[inside], _CLASSES)
+        outputs += np.bincount(kind, chunk.output_tokens[inside], _CLASSES)
+    return SlotLoad(horizon_s, requests.reshape(slots, _CLASSES), inputs.astype(np.int64), outputs.astype(np.int64))
