@@ -1,0 +1,72 @@
+"""What a pool's load was and will be, as our policies see it: counts of requests, and a forecast made of them."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynawatt.errors import InvalidInputError
+from dynawatt.forecast.rate import RateForecast
+from dynawatt.forecast.slots import HORIZON_SLOTS, SLOT_S
+from dynawatt.planning.demand import DemandForecast, demand_ahead
+from dynawatt.simulation.study import Foresight, Study
+from dynawatt.simulation.tally import Tally
+
+_PRESENT_S: Final = 60.0
+"""Over so long the present rate is measured."""
+
+
+@dataclass(slots=True, eq=False)
+class PoolLoad:
+    """Learns from the requests that arrive; one object is for one run.
+
+    Raises InvalidInputError when the load is to be known beforehand but the study does not hold it.
+    """
+
+    study: Study
+    classes: Sequence[int]
+    _forecast: RateForecast = field(init=False)
+    _seen: float = 0.0
+    _seen_s: float = 0.0
+    _lately: deque[tuple[float, float]] = field(default_factory=deque)
+    """Times and requests so far."""
+
+    def __post_init__(self) -> None:
+        """Learn from the week before, if there is one."""
+        if self.study.knobs.foresight is Foresight.PERFECT and self.study.future is None:
+            raise InvalidInputError("perfect forecast: the study holds no future load; count the load first")
+        self._forecast = RateForecast(self.study.calendar)
+        self._lately.append((0.0, 0.0))
+        history = self.study.history
+        if history is not None and self.study.knobs.foresight is not Foresight.COLD:
+            self._forecast.learn(history.start_s, history.requests[:, list(self.classes)].sum(axis=1))
+
+    def observe(self, now_s: float, tally: Tally) -> None:
+        """Count what arrived since the last call."""
+        seen = float(tally.requests[list(self.classes)].sum())
+        if now_s > self._seen_s:
+            self._forecast.observe(self._seen_s, seen - self._seen, now_s - self._seen_s)
+        self._seen, self._seen_s = seen, now_s
+        self._lately.append((now_s, seen))
+        while now_s - self._lately[1][0] >= _PRESENT_S:
+            self._lately.popleft()
+
+    def present_rps(self) -> float:
+        """Mean over the last minute; 0 before anything was seen."""
+        (first_s, first), (last_s, last) = self._lately[0], self._lately[-1]
+        return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
+
+    def demand(self, now_s: float) -> DemandForecast | None:
+        """From now on; None while nothing is known."""
+        if self.study.knobs.foresight is Foresight.PERFECT and self.study.future is not None:
+            coming_rps = self._coming_rps(now_s, self.study.future.requests)
+            return DemandForecast(coming_rps, coming_rps)
+        return demand_ahead(self._forecast, now_s)
+
+    def _coming_rps(self, now_s: float, requests: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What will come, slot by slot; the last slot stands for all after the end."""
+        slots = np.minimum(int(now_s // SLOT_S) + np.arange(HORIZON_SLOTS), len(requests) - 1)
+        return np.asarray(requests[slots][:, list(self.classes)].sum(axis=1) / SLOT_S)

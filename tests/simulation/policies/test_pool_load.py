@@ -1,0 +1,100 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from dynawatt.errors import InvalidInputError
+from dynawatt.forecast.slots import HORIZON_SLOTS
+from dynawatt.simulation.policies.pool_load import PoolLoad
+from dynawatt.simulation.study import ALL_CLASSES, Foresight, History, Knobs
+
+from .hand_surfaces import day_before, hand_study
+
+SHORT, LONG = (0, 1, 2, 3, 4, 5), (6, 7, 8)
+
+
+def watched(load, *rates_rps, step_s=10.0):
+    """One rate per step, a quarter of it in class LM; what arrived before counts on."""
+    seen = np.zeros(9)
+    for number, rate_rps in enumerate(rates_rps, start=1):
+        seen[[0, 7]] += np.array([0.75, 0.25]) * rate_rps * step_s
+        load.observe(number * step_s, SimpleNamespace(requests=seen.copy()))
+    return load
+
+
+def test_nothing_is_known_at_first():
+    load = PoolLoad(hand_study(), ALL_CLASSES)
+    assert load.demand(0.0) is None
+    assert load.present_rps() == 0.0
+
+
+@pytest.mark.parametrize(("after", "expected"), [(0, 40.0), (3, 22.0), (6, 4.0), (30, 4.0)])
+def test_the_present_rate_is_that_of_the_last_minute(after, expected):
+    load = watched(PoolLoad(hand_study(), ALL_CLASSES), *[40.0] * 30, *[4.0] * after)
+    assert load.present_rps() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("step_s", [1.0, 10.0, 60.0, 300.0])
+def test_the_present_rate_is_right_at_any_interval(step_s):
+    load = watched(PoolLoad(hand_study(), ALL_CLASSES), *[8.0] * 100, step_s=step_s)
+    assert load.present_rps() == pytest.approx(8.0)
+
+
+def test_a_pool_sees_its_own_classes_alone():
+    study = hand_study()
+    study.history = day_before(study, 40.0)
+    short, long = (watched(PoolLoad(study, classes), *[40.0] * 30) for classes in (SHORT, LONG))
+    assert short.present_rps() == pytest.approx(30.0)
+    assert long.present_rps() == pytest.approx(10.0)
+    assert short.demand(300.0).expected_rps == pytest.approx(30.0, rel=0.1)
+    assert long.demand(300.0).expected_rps == pytest.approx(10.0, rel=0.1)
+
+
+def test_the_week_before_is_known_beforehand_unless_the_start_is_cold():
+    study = hand_study()
+    study.history = day_before(study, 20.0)
+    demand = PoolLoad(study, ALL_CLASSES).demand(0.0)
+    assert demand.expected_rps[0] == pytest.approx(20.0, rel=0.3)
+    assert (demand.high_rps >= demand.expected_rps).all()
+    study.knobs = Knobs(foresight=Foresight.COLD)
+    cold = PoolLoad(study, ALL_CLASSES)
+    assert cold.demand(0.0) is None
+    assert watched(cold, *[12.0] * 30).demand(300.0).expected_rps[0] == pytest.approx(12.0, rel=0.2)
+
+
+def test_gaps_in_the_week_before_are_passed_over():
+    study = hand_study()
+    study.history = day_before(study, 20.0)
+    study.history.requests[100:150, 4] = np.nan
+    assert PoolLoad(study, ALL_CLASSES).demand(0.0).expected_rps[0] == pytest.approx(20.0, rel=0.2)
+
+
+def test_perfect_foresight_is_the_load_itself():
+    study = hand_study(knobs=Knobs(foresight=Foresight.PERFECT))
+    rates_rps = np.arange(1.0, 31.0)
+    study.future = History(0.0, np.outer(300.0 * rates_rps, study.class_shares))
+    load = PoolLoad(study, LONG)
+    for now_s, first in ((0.0, 0), (299.0, 0), (300.0, 1), (8950.0, 29), (1e6, 29)):
+        demand = load.demand(now_s)
+        coming = rates_rps[np.minimum(first + np.arange(HORIZON_SLOTS), 29)]
+        assert demand.expected_rps == pytest.approx(0.25 * coming)
+        assert (demand.high_rps == demand.expected_rps).all()
+
+
+def test_perfect_foresight_needs_the_load():
+    with pytest.raises(InvalidInputError, match="the study holds no future load"):
+        PoolLoad(hand_study(knobs=Knobs(foresight=Foresight.PERFECT)), ALL_CLASSES)
+
+
+def test_a_load_that_stops_is_forecast_to_be_little():
+    load = watched(PoolLoad(hand_study(), ALL_CLASSES), *[20.0] * 30, *[0.0] * 60, step_s=60.0)
+    assert load.present_rps() == 0.0
+    assert load.demand(5400.0).expected_rps.max() < 0.5
+
+
+def test_the_same_time_twice_changes_nothing():
+    load = watched(PoolLoad(hand_study(), ALL_CLASSES), *[8.0] * 30)
+    before = load.demand(300.0).high_rps
+    load.observe(300.0, SimpleNamespace(requests=np.array([1800, 0, 0, 0, 0, 0, 0, 600, 0])))
+    assert (load.demand(300.0).high_rps == before).all()
+    assert load.present_rps() == pytest.approx(8.0)
