@@ -90,3 +90,41 @@ async def test_closing():
     await source.close()
     with pytest.raises(RuntimeError, match="closed"):
         await source.query(QUERY)
+
+
+def matrix(*series):
+    result = [{"metric": labels, "values": values} for labels, values in series]
+    return {"status": "success", "data": {"resultType": "matrix", "result": result}}
+
+
+async def test_a_range_becomes_series():
+    seen = []
+
+    def answer(request):
+        seen.append((request.url.path, parse_qs(request.content.decode())))
+        return httpx.Response(200, json=matrix(({"pod": "a"}, [[1.5, "2"], [3, "NaN"]]), ({}, [])))
+
+    first, second = await prometheus(answer).query_range(QUERY, 1000.0, 2000.5, 300)
+    assert first.labels == {"pod": "a"}
+    assert first.values[0] == (1.5, 2.0)
+    assert math.isnan(first.values[1][1])
+    assert list(second.values) == []
+    [(path, form)] = seen
+    assert path == "/api/v1/query_range"
+    assert form == {"query": [QUERY], "start": ["1000.000"], "end": ["2000.500"], "step": ["300"]}
+
+
+@pytest.mark.parametrize(
+    ("answer", "parts"),
+    [
+        (refuse, ["did not answer", "connection refused"]),
+        (always(422, json={"status": "error", "error": "too many points"}), ["query failed: too many points", QUERY]),
+        (always(200, json=vector(({}, "1"))), ["no range of values", QUERY]),
+        (always(200, json={"status": "success"}), ["no range of values", QUERY]),
+        (always(200, json={"status": "success", "data": []}), ["no range of values", QUERY]),
+    ],
+)
+async def test_failures_of_a_range_name_the_cause(answer, parts):
+    with pytest.raises(MetricsUnavailable) as caught:
+        await prometheus(answer).query_range(QUERY, 0, 600, 300)
+    assert all(part in str(caught.value) for part in parts), str(caught.value)

@@ -18,8 +18,8 @@ from typing import Any, Final
 from dynawatt.perfmodel.surface import ClassLatency, Surface, SurfacePoint
 
 _SUFFIX: Final = ".surface"
-_MOST_FILES: Final = 256
-"""A few hundred kB each; the ones unused for longest go first."""
+_MOST_FILES: Final = 512
+"""Half a MB each; the ones unused for longest go first. A comparison of all policies needs about thirty."""
 
 
 def default_surface_dir() -> Path | None:

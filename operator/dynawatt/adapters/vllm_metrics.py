@@ -70,13 +70,13 @@ async def observe(
     rate_rps = _number(first_tokens, "rate of vllm:time_to_first_token_seconds_count") + _number(
         growth, "growth of vllm:num_requests_waiting"
     )
-    input_lengths = _histogram(inputs)
+    input_lengths = histogram_of(inputs)
     return LoadObservation(
         rate_rps=rate_rps,
         finished_requests=input_lengths[-1][1] if input_lengths else 0.0,
-        mix=_mix(input_lengths, _histogram(outputs), input_sum, output_sum),
-        ttft=_histogram(ttft),
-        tbt=_histogram(tbt),
+        mix=_mix(input_lengths, histogram_of(outputs), input_sum, output_sum),
+        ttft=histogram_of(ttft),
+        tbt=histogram_of(tbt),
     )
 
 
@@ -102,7 +102,8 @@ def _number(samples: Sequence[Sample], what: str) -> float:
     return samples[0].value
 
 
-def _histogram(samples: Sequence[Sample]) -> Histogram:
+def histogram_of(samples: Sequence[Sample]) -> Histogram:
+    """Cumulative counts by upper bound, ascending, from a query that sums buckets by ``le``."""
     rows = [(float(sample.labels["le"]), sample.value) for sample in samples if "le" in sample.labels]
     return sorted(row for row in rows if math.isfinite(row[1]))
 

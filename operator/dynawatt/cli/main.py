@@ -16,6 +16,7 @@ from dynawatt import __version__
 from dynawatt.errors import InvalidInputError, OperationError
 
 _SUBCOMMANDS = {
+    "advise": "What dynawatt would save for a service, from a trace or its Prometheus; installs nothing.",
     "agent": "Govern the GPU clocks of one node within the operator's claims.",
     "crds": "Print, write or check the custom resource definitions.",
     "demo": "The whole system on this machine, under load, ending with what was saved.",
