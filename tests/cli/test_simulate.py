@@ -3,14 +3,13 @@ import re
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from dynawatt.adapters.profile_files import find_replica
-from dynawatt.cli import main
-from dynawatt.cli.simulate.fleets import fewest
 from dynawatt.cli.simulate.options import DEFAULT_SLO, parse_slo
 from dynawatt.errors import InvalidInputError, OperationError
 from dynawatt.workload.classes import CLASS_NAMES
+
+from .simulating import coarse, simulate, simulate_json  # noqa: F401 (a fixture)
 
 KEYS = ["requests", "hours", "wall_s", "policies"]
 POLICY_KEYS = [
@@ -30,18 +29,6 @@ def trace(tmp_path_factory):
     lines = [f"{time:.3f},{inputs},{outputs}" for time, inputs, outputs in rows]
     path.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *lines]) + "\n")
     return path
-
-
-def simulate(*arguments):
-    words = ["simulate", *map(str, arguments)]
-    result = CliRunner().invoke(main.build_app(words), words, standalone_mode=False)
-    if result.exception:
-        raise result.exception
-    return result
-
-
-def simulate_json(*arguments):
-    return json.loads(simulate(*arguments, "--json", "-").stdout)
 
 
 @pytest.fixture(scope="module")
@@ -201,24 +188,6 @@ def test_an_slo_that_makes_no_sense_is_refused(text):
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("guess", [1, 2, 5, 9, 10, 11, 40])
-@pytest.mark.parametrize("true", [1, 2, 9, 10, 33])
-def test_the_fewest_that_are_enough_are_found_without_asking_twice(true, guess):
-    asked = []
-
-    def enough(count):
-        asked.append(count)
-        return count >= true
-
-    assert fewest(enough, guess) == true
-    assert len(asked) == len(set(asked))
-
-
-def test_a_load_that_no_fleet_carries_is_refused():
-    with pytest.raises(InvalidInputError, match="loosen the objectives"):
-        fewest(lambda count: False, 3)
-
-
 @pytest.fixture(scope="module")
 def rush(tmp_path_factory):
     """Half of all requests within 20 of 300 seconds: far from a renewal process."""
@@ -288,7 +257,7 @@ def test_a_load_scaled_down_to_nothing_is_refused(tmp_path):
 
 def test_times_in_nanoseconds_are_refused(tmp_path):
     path = trace_file(tmp_path / "ns.csv", "1700157423979960000,100,5", "1700157424031960000,100,5")
-    assert simulate_json("--trace", path, *FLEET)["requests"] == 2  # 52 ms, taken for 600 days
+    assert simulate_json("--trace", path, "--fidelity", "events", *FLEET)["requests"] == 2  # 52 ms, taken for 600 days
     path = trace_file(tmp_path / "ns.csv", "1700157423979960000,100,5", "1700161024031960000,100,5")
     with pytest.raises(InvalidInputError, match="at most ten years"):
         simulate("--trace", path, *FLEET)

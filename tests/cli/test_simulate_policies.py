@@ -1,6 +1,7 @@
 import pytest
 
-from .test_simulate import FLEET, simulate, simulate_json, trace  # noqa: F401 (a fixture)
+from .simulating import coarse, simulate, simulate_json  # noqa: F401 (a fixture)
+from .test_simulate import FLEET, trace  # noqa: F401 (a fixture)
 
 ORDERS = ("fcfs", "priority", "deadline")
 

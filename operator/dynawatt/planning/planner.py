@@ -40,7 +40,7 @@ class UnitCommitmentPlanner:
     """Whether GPUs that no pod holds draw power all the same."""
     dwell_s: float = 900.0
     """No change of replicas or shapes comes sooner after another one, unless capacity is short."""
-    minimum_saving: float = 0.03
+    minimum_saving: float = 0.01
     """Fraction of the present power that a change has to save over waiting for another slot."""
     limits: Limits = field(default_factory=Limits)
     """How long services that compete for GPUs are weighed against each other."""

@@ -1,10 +1,11 @@
 """The report's charts: one figure whose panels share the time axis, one colour per policy.
 
 A policy's lines in all panels belong to one legend entry, so that a click hides
-it everywhere, and zooming into one panel zooms all.
+it everywhere, and zooming into one panel zooms all. Of many policies only a few are
+shown at first, and none with its thin lines.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, log10
 from typing import Any, Final, NamedTuple
@@ -15,17 +16,22 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from dynawatt.cli.simulate.comparison import Comparison
-from dynawatt.cli.simulate.table import shape_text
 from dynawatt.quantities import J_PER_KWH, MS_PER_S, S_PER_HOUR
 from dynawatt.simulation.inventory import GPUS_PER_SERVER
+from dynawatt.simulation.policies.dynawatt import DYNAWATT
 from dynawatt.simulation.results import PolicyResult
-from dynawatt.workload.classes import LengthClasses
+from dynawatt.simulation.static_policies import SINGLE_POOL, STATIC_DEADLINE
 
 # Okabe and Ito's colours, told apart with any colour vision; later policies begin again with other strokes.
-_COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _SLO_COLOUR: Final = "#B00020"
 _LOAD_COLOUR: Final = "#555555"
 _PANEL_HEIGHT: Final = 210
+FEW: Final = 6
+"""Policies whose lines can be told apart when all are shown."""
+_SHOWN: Final = (SINGLE_POOL, STATIC_DEADLINE, "clock-only-deadline", "dynamollm", *DYNAWATT)
+"""Of more policies, those that are shown at first."""
+_LEGEND_COLUMNS: Final = 7
 _THIN: Final = 1.0
 _THICK: Final = 2.0
 _STROKES: Final = ("solid", "dash", "dot", "dashdot")
@@ -34,8 +40,8 @@ _LOG_TICKS: Final = [digit * 10.0**power for power in range(-1, 7) for digit in 
 Numbers = NDArray[np.float64]
 
 
-class _TimeUnit(NamedTuple):
-    """What the time axis counts in."""
+class TimeUnit(NamedTuple):
+    """What a time axis counts in."""
 
     name: str
     seconds: float
@@ -47,10 +53,11 @@ class _TimeUnit(NamedTuple):
         return time_s / self.seconds
 
 
-def _time_unit(horizon_s: float) -> _TimeUnit:
+def time_unit(horizon_s: float) -> TimeUnit:
+    """For a load of this length."""
     if horizon_s <= 3 * S_PER_HOUR:
-        return _TimeUnit("minutes", 60.0, None)
-    return _TimeUnit("hours", S_PER_HOUR, 24.0 if horizon_s > 48 * S_PER_HOUR else None)
+        return TimeUnit("minutes", 60.0, None)
+    return TimeUnit("hours", S_PER_HOUR, 24.0 if horizon_s > 48 * S_PER_HOUR else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,25 @@ class _Panel:
     axis: str
     draw: Callable[["_Charts", int], None]
     logarithmic: bool = False
+
+
+class _Look(NamedTuple):
+    """Of a policy's lines."""
+
+    colour: str
+    stroke: str
+    shown: bool
+    """At first."""
+
+
+def _looks(names: Sequence[str]) -> dict[str, _Look]:
+    """Those that are shown at first can be told apart best."""
+    shown = [name for name in names if len(names) <= FEW or name in _SHOWN]
+    found: dict[str, _Look] = {}
+    for index, name in enumerate([*shown, *(name for name in names if name not in shown)]):
+        stroke = _STROKES[index // len(COLOURS) % len(_STROKES)]
+        found[name] = _Look(COLOURS[index % len(COLOURS)], stroke, name in shown)
+    return found
 
 
 def figure(comparison: Comparison) -> go.Figure:
@@ -70,8 +96,8 @@ def figure(comparison: Comparison) -> go.Figure:
         vertical_spacing=0.26 / len(panels),
         subplot_titles=[panel.title for panel in panels],
     )
-    unit = _time_unit(comparison.question.horizon_s)
-    charts = _Charts(comparison, drawn, unit)
+    unit = time_unit(comparison.question.horizon_s)
+    charts = _Charts(comparison, drawn, unit, _looks([result.name for result in comparison.results]))
     for row, panel in enumerate(panels, start=1):
         panel.draw(charts, row)
         drawn.update_yaxes(title_text=panel.axis, row=row, col=1)
@@ -79,17 +105,19 @@ def figure(comparison: Comparison) -> go.Figure:
             drawn.update_yaxes(type="log", tickvals=_LOG_TICKS, row=row, col=1, minor={"showgrid": False})
         else:
             drawn.update_yaxes(rangemode="tozero", row=row, col=1)
-    _arrange(drawn, unit, len(panels))
+    _arrange(drawn, unit, len(panels), len(comparison.results))
     return drawn
 
 
 def _panels(comparison: Comparison) -> list[_Panel]:
-    high = f"P{comparison.question.slo.percentile:g}"
-    short, long = LengthClasses().input_cuts
+    many = len(comparison.results) > FEW
+    off = "" if many else " thick, off thin"
+    high = f"P{comparison.question.slo.percentile:g}" + ("" if many else " thick, median thin")
+    short, long = comparison.question.class_cuts[0]
     inputs = (f"below {short} tokens", f"{short} to {long - 1} tokens", f"{long} tokens and more")
     ttft = [
         _Panel(
-            f"Time to first token, inputs {name}: {high} thick, median thin, objective red",
+            f"Time to first token, inputs {name}: {high}, objective red",
             "ms",
             lambda charts, row, index=index: charts.ttft(row, index),  # type: ignore[misc]
             logarithmic=True,
@@ -99,12 +127,12 @@ def _panels(comparison: Comparison) -> list[_Panel]:
     return [
         _Panel("Load", "requests/s", _Charts.load),
         _Panel("Power of the inventory, released GPUs idling", "kW", _Charts.power),
-        _Panel("Energy since the start: released GPUs idling thick, off thin", "kWh", _Charts.energy),
+        _Panel(f"Energy since the start, released GPUs idling{off}", "kWh", _Charts.energy),
         _Panel("Energy per generated token, released GPUs idling", "J", _Charts.joules_per_token),
         *ttft,
-        _Panel(f"Time between tokens: {high} thick, median thin, objective red", "ms", _Charts.tbt, logarithmic=True),
-        _Panel("Replicas by shape: all thick, of these starting up or draining thin", "replicas", _Charts.replicas),
-        _Panel("Mean SM clock by shape", "MHz", _Charts.clocks),
+        _Panel(f"Time between tokens: {high}, objective red", "ms", _Charts.tbt, logarithmic=True),
+        _Panel("GPUs that replicas hold", "GPUs", _Charts.gpus),
+        _Panel("Mean SM clock of these", "MHz", _Charts.clocks),
     ]
 
 
@@ -114,7 +142,8 @@ class _Charts:
 
     comparison: Comparison
     figure: go.Figure
-    unit: _TimeUnit
+    unit: TimeUnit
+    looks: Mapping[str, _Look]
 
     def load(self, row: int) -> None:
         series = self.comparison.results[0].series
@@ -127,10 +156,10 @@ class _Charts:
 
     def energy(self, row: int) -> None:
         for index, result in enumerate(self.comparison.results):
-            width_s = _width_s(result)
+            width_s = widths_s(result)
             for power_w, width in ((_idling_w(result), _THICK), (result.series.power_w, _THIN)):
                 energy_kwh = np.concatenate([[0.0], np.cumsum(power_w * width_s) / J_PER_KWH])
-                self._policy_line(row, index, np.concatenate([[0.0], _ends_s(result)]), energy_kwh, width=width)
+                self._policy_line(row, index, np.concatenate([[0.0], ends_s(result)]), energy_kwh, width=width)
 
     def joules_per_token(self, row: int) -> None:
         known = []
@@ -148,7 +177,7 @@ class _Charts:
             series = result.series
             self._policy_line(row, index, _middles_s(result), MS_PER_S * series.ttft_high_s[input_class])
             self._policy_line(row, index, _middles_s(result), MS_PER_S * series.ttft_p50_s[input_class], width=_THIN)
-        longest = (*LengthClasses().input_cuts, 1 << 30)[input_class] - 1
+        longest = (*self.comparison.question.class_cuts[0], 1 << 30)[input_class] - 1
         self._objective(row, self.comparison.question.slo.objectives.ttft_s(longest))
 
     def tbt(self, row: int) -> None:
@@ -157,26 +186,22 @@ class _Charts:
             self._policy_line(row, index, _middles_s(result), MS_PER_S * result.series.tbt_p50_s, width=_THIN)
         self._objective(row, self.comparison.question.slo.objectives.tbt_s)
 
-    def replicas(self, row: int) -> None:
+    def gpus(self, row: int) -> None:
         for index, result in enumerate(self.comparison.results):
-            for shape, counts in enumerate(result.series.replicas):
-                name = f"{result.name}, {shape_text(result.shapes[shape])}"
-                self._steps(row, index, result, counts.sum(axis=0), shape, name)
-                if counts[1:].any():
-                    self._steps(row, index, result, counts[1:].sum(axis=0), shape, f"{name}, changing", width=_THIN)
+            self._steps(row, index, result, result.series.held_gpus)
 
     def clocks(self, row: int) -> None:
         for index, result in enumerate(self.comparison.results):
-            for shape, clock_mhz in enumerate(result.series.clock_mhz):
-                name = f"{result.name}, {shape_text(result.shapes[shape])}"
-                self._steps(row, index, result, clock_mhz, shape, name)
+            degrees = np.array([shape.replica.tensor_parallel for shape in result.shapes], np.float64)
+            gpus = degrees[:, None] * result.series.replicas.sum(axis=1)
+            total = gpus.sum(axis=0)
+            weighed = (gpus * np.nan_to_num(result.series.clock_mhz)).sum(axis=0)
+            mean_mhz = np.divide(weighed, total, out=np.full(len(total), np.nan), where=total > 0)
+            self._steps(row, index, result, mean_mhz)
 
-    def _steps(
-        self, row: int, index: int, result: PolicyResult, values: Numbers, shape: int, name: str, width: float = _THICK
-    ) -> None:
-        """States at the ends of intervals; the stroke tells shapes apart."""
-        dash = _STROKES[shape % len(_STROKES)]
-        self._policy_line(row, index, _ends_s(result), values, width=width, name=name, dash=dash, shape="vh")
+    def _steps(self, row: int, index: int, result: PolicyResult, values: Numbers) -> None:
+        """States at the ends of intervals."""
+        self._policy_line(row, index, ends_s(result), values, shape="vh")
 
     def _policy_line(
         self,
@@ -186,24 +211,25 @@ class _Charts:
         values: Numbers,
         *,
         width: float = _THICK,
-        name: str | None = None,
-        dash: str | None = None,
         shape: str = "linear",
         legend: bool = False,
     ) -> None:
+        if width < _THICK and len(self.comparison.results) > FEW:
+            return
         policy = self.comparison.results[index].name
-        stroke = dash or _STROKES[index // len(_COLOURS) % len(_STROKES)]
+        look = self.looks[policy]
         self._line(
             row,
-            name or policy,
+            policy,
             times_s,
             values,
-            color=_COLOURS[index % len(_COLOURS)],
+            color=look.colour,
             width=width,
-            dash=stroke,
+            dash=look.stroke,
             shape=shape,
             legendgroup=policy,
             showlegend=legend,
+            visible=True if look.shown else "legendonly",
         )
 
     def _line(
@@ -221,9 +247,8 @@ class _Charts:
     ) -> None:
         line = {"color": color, "width": width, "dash": dash, "shape": shape}
         options = {"showlegend": False, **options}
-        # Rounded: a reader sees four digits, and the file stays small.
         trace = go.Scatter(
-            x=_rounded(self.unit.of(times_s)), y=_rounded(values), name=name, mode="lines", line=line, **options
+            x=rounded(self.unit.of(times_s)), y=rounded(values), name=name, mode="lines", line=line, **options
         )
         self.figure.add_trace(trace, row=row, col=1)
 
@@ -240,7 +265,8 @@ class _Charts:
         )  # fmt: skip
 
 
-def _arrange(drawn: go.Figure, unit: _TimeUnit, panels: int) -> None:
+def _arrange(drawn: go.Figure, unit: TimeUnit, panels: int, policies: int) -> None:
+    legend_rows = -(-policies // _LEGEND_COLUMNS)
     drawn.update_xaxes(showticklabels=True, showgrid=True, gridcolor="#eee", zeroline=False, dtick=unit.ticks)
     drawn.update_xaxes(title_text=f"{unit.name} since the start", row=panels, col=1)
     drawn.update_yaxes(showgrid=True, gridcolor="#e4e4e4", zeroline=False, minor={"gridcolor": "#f3f3f3"})
@@ -250,7 +276,7 @@ def _arrange(drawn: go.Figure, unit: _TimeUnit, panels: int) -> None:
         note.update(x=0, xanchor="left", font={"size": 13, "color": "#222"})
     drawn.update_layout(
         height=_PANEL_HEIGHT * panels,
-        margin={"l": 70, "r": 70, "t": 80, "b": 50},
+        margin={"l": 70, "r": 70, "t": 70 + 24 * legend_rows, "b": 50},
         plot_bgcolor="white",
         paper_bgcolor="white",
         font={"family": "system-ui, sans-serif", "size": 12, "color": "#333"},
@@ -271,19 +297,21 @@ def _idling_w(result: PolicyResult) -> Numbers:
     return result.series.power_w + released * result.shapes[0].replica.released_w
 
 
-def _width_s(result: PolicyResult) -> Numbers:
+def widths_s(result: PolicyResult) -> Numbers:
+    """Lengths of the intervals of the series."""
     series = result.series
     return np.diff(series.start_s, append=series.end_s)
 
 
-def _ends_s(result: PolicyResult) -> Numbers:
-    return np.asarray(result.series.start_s + _width_s(result))
+def ends_s(result: PolicyResult) -> Numbers:
+    """Where the intervals of the series end."""
+    return np.asarray(result.series.start_s + widths_s(result))
 
 
 def _middles_s(result: PolicyResult) -> Numbers:
-    return np.asarray(result.series.start_s + _width_s(result) / 2)
+    return np.asarray(result.series.start_s + widths_s(result) / 2)
 
 
-def _rounded(values: Numbers) -> list[float | None]:
-    """Five digits; None, a gap in the line, for nan."""
+def rounded(values: Numbers) -> list[float | None]:
+    """Five digits, as a reader sees no more and the file stays small; None, a gap in the line, for nan."""
     return [None if np.isnan(value) else float(f"{value:.5g}") for value in values]

@@ -1,25 +1,31 @@
 """``dynawatt simulate``: replays a load on a simulated fleet under one policy after another."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 
-from dynawatt.adapters.profile_files import find_replica
-from dynawatt.cli.simulate.comparison import Comparison, Question
-from dynawatt.cli.simulate.fleets import POLICIES, FleetOptions, build_fleets
-from dynawatt.cli.simulate.loads import Load, find_workload
-from dynawatt.cli.simulate.options import DEFAULT_SLO, check_outputs, chosen, parse_slo, write_output
+from dynawatt.accounting.tariff import WORLD_CARBON_G_PER_KWH, Tariff
+from dynawatt.adapters.surface_cache import default_surface_dir
+from dynawatt.adapters.surface_source import CachedSurfaces
+from dynawatt.cli.simulate.ablation import DEFAULT_ABLATED, ablate, ablated_policy
+from dynawatt.cli.simulate.comparison import Comparison, Fidelity
+from dynawatt.cli.simulate.loads import find_workload
+from dynawatt.cli.simulate.options import DEFAULT_SLO, ClassCuts, check_outputs, chosen, parse_slo, write_output
+from dynawatt.cli.simulate.progress import ProgressBars
 from dynawatt.cli.simulate.results_json import to_json
-from dynawatt.cli.simulate.running import run_all
+from dynawatt.cli.simulate.session import Conditions, prepare
+from dynawatt.cli.simulate.study import StudyOptions
 from dynawatt.cli.simulate.table import result_view
+from dynawatt.simulation.policies.catalog import ALL, NAMES
 from dynawatt.simulation.settings import QueueOrder
 from dynawatt.simulation.static_policies import SINGLE_POOL
 from dynawatt.workload.trace import ScaleMode
 
-_LEAST_WIDTH: Final = 150
+_LEAST_WIDTH: Final = 192
 """Of the tables, in characters."""
 _MOST: Final = 10_000
 """Replicas or servers: more is a slip of the keyboard, and would take all memory."""
@@ -39,7 +45,7 @@ def simulate(
         list[str] | None,
         typer.Option(
             metavar="NAME,..",
-            help=f"May be repeated: {', '.join(POLICIES)}. The first is simulated in any case, to save against.",
+            help=f"May be repeated: {ALL}, or of {', '.join(NAMES)}. {SINGLE_POOL} is simulated in any case.",
         ),
     ] = None,
     slo: Annotated[
@@ -80,6 +86,39 @@ def simulate(
     burstiness: Annotated[
         float | None, typer.Option(metavar="CV", help="Of --workload: CV of the gaps between requests; 1 is Poisson.")
     ] = None,
+    fidelity: Annotated[
+        Fidelity | None,
+        typer.Option(help="events: every iteration; slots: five minutes at a time. By default slots beyond 24 hours."),
+    ] = None,
+    classes: Annotated[
+        ClassCuts,
+        typer.Option(help="Cuts between request classes: the paper's table, or percentiles 33 and 66 of the load's."),
+    ] = ClassCuts.PAPER,
+    startup: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="From a replica's creation to Ready; the profile's by default."),
+    ] = None,
+    predictor_accuracy: Annotated[
+        float, typer.Option(help="Part of the requests whose output length is predicted right, in three classes.")
+    ] = 0.81,
+    idle_power: Annotated[
+        float | None, typer.Option(metavar="W", help="Of a GPU that no replica holds; the GPU's own by default.")
+    ] = None,
+    cold_start: Annotated[
+        bool, typer.Option("--cold-start", help="Policies that learn are not given the week before.")
+    ] = False,
+    price: Annotated[
+        float | None, typer.Option(metavar="USD", help="Per kWh: what every policy's energy costs is shown as well.")
+    ] = None,
+    carbon: Annotated[
+        float, typer.Option(metavar="G", help="g CO2e per kWh; with --price in the report and the JSON.")
+    ] = WORLD_CARBON_G_PER_KWH,
+    with_ablations: Annotated[
+        bool,
+        typer.Option(
+            "--ablate", help=f"Also try our policy ({DEFAULT_ABLATED} if none is named) under other conditions."
+        ),
+    ] = False,
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="FILE|-", help="Write the result as JSON; - is standard output.")
     ] = None,
@@ -89,45 +128,47 @@ def simulate(
 ) -> None:
     """Replay a load on a simulated fleet under one policy after another, and compare energy and latencies.
 
-    Every iteration of every replica is simulated. All policies get the same requests and pay for the same GPU
-    inventory. Energy is given twice: GPUs that no replica holds are off, or they idle.
+    All policies get the same requests, know the same of the week before, and pay for the same GPU inventory. Energy is
+    given twice: GPUs that no replica holds are off, or they idle.
     """
     check_outputs(json_file, report, trace)
-    objectives = parse_slo(slo)
-    names = chosen("--policy", policy or [SINGLE_POOL], POLICIES)
-    replica = find_replica(model, gpu, tensor_parallel)
-    load = Load(
-        find_workload(trace, workload, burstiness),
+    wanted = chosen("--policy", policy or [SINGLE_POOL], [*NAMES, ALL])
+    conditions = Conditions(
+        workload=find_workload(trace, workload, burstiness),
+        model=model,
+        gpu=gpu,
+        tensor_parallel=tensor_parallel,
+        slo=parse_slo(slo),
+        slo_text=slo,
         hours=hours,
         seed=seed,
         scale_mode=scale_mode,
-        context_tokens=min(replica.model.architecture.context_tokens, replica.kv_capacity_tokens),
         rate_scale=rate_scale,
+        percentile_classes=classes is ClassCuts.PERCENTILE,
+        fidelity=fidelity,
+        released_w=idle_power,
+        tariff=None if price is None else Tariff(price, carbon),
+        options=StudyOptions(
+            replicas=replicas,
+            chunk=max_num_batched_tokens,
+            queue_order=queue_order,
+            servers=servers,
+            peak_servers=peak_servers,
+            startup_s=startup,
+            predictor_accuracy=predictor_accuracy,
+            cold_start=cold_start,
+        ),
     )
-    options = FleetOptions(
-        replicas=replicas,
-        chunk=max_num_batched_tokens,
-        queue_order=queue_order,
-        servers=servers,
-        peak_servers=peak_servers,
-    )
-    with Console(stderr=True).status("sizing static fleets by simulation"):
-        fleets = build_fleets(names, replica, load, objectives, options)
-    question = Question(
-        load=load.workload.name,
-        rate_scale=load.rate_scale,
-        model=replica.model.architecture.name,
-        gpu=replica.gpu.name,
-        profile=replica.model.name,
-        slo=objectives,
-        slo_text=slo,
-        queue_order=queue_order.value,
-        horizon_s=load.end_s,
-        servers=fleets.servers,
-        servers_rule=fleets.servers_rule,
-        seed=seed,
-    )
-    _show(run_all(fleets, load, question), json_file, report)
+    ours = ablated_policy(NAMES if ALL in wanted else wanted)
+    added = {SINGLE_POOL, *([ours] if with_ablations else [])}
+    names = [name for name in NAMES if ALL in wanted or name in wanted or name in added]
+    with ProgressBars() as bars, CachedSurfaces(default_surface_dir(), progress=bars.models) as surfaces:
+        bars.say("sizing the static fleet by simulation")
+        session = prepare(conditions, surfaces)
+        comparison = session.compare(names, bars, tolerant=ALL in wanted)
+        if with_ablations:
+            comparison = replace(comparison, ablations=tuple(ablate(session, comparison, ours, surfaces, bars)))
+    _show(comparison, json_file, report)
 
 
 def _show(comparison: Comparison, json_file: str | None, report: Path | None) -> None:

@@ -79,17 +79,6 @@ class Load:
         """Whether the requests are those of a trace, whose bursts no renewal process has."""
         return not isinstance(self.workload, BuiltInWorkload)
 
-    def busiest_hour(self) -> Trace:
-        """The requests of the hour with the most of them, from time 0 on."""
-        chunk = max(self.chunks(), key=len, default=None)
-        if chunk is None or not len(chunk):
-            raise InvalidInputError(
-                f"no request of {self.workload.name} is left at rate scale {self.rate_scale:.3g}: scale it up, or take "
-                "more hours"
-            )
-        start_s = chunk.arrival_s[0]
-        return Trace(chunk.arrival_s - start_s, chunk.input_tokens, chunk.output_tokens)
-
     def chunks(self) -> Iterator[Trace]:
         """The requests from the beginning. Raises InvalidInputError at once when an argument makes no sense."""
         chunks = self.workload.chunks(

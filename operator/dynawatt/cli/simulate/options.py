@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,13 @@ DEFAULT_SLO: Final = "p99,ttft=256:250,1024:400,2000,tbt=100"
 """DynamoLLM's (HPCA 2025): 250 ms for inputs up to 256 tokens, 400 up to 1024, else 2 s; 100 ms between tokens."""
 _SLO_SYNTAX: Final = "p99,ttft=MAX_INPUT:MS,..,MS,tbt=MS"
 _LENGTH: Final = re.compile(r"[0-9]{1,8}")
+
+
+class ClassCuts(StrEnum):
+    """Where short requests end and long ones begin."""
+
+    PAPER = "paper"
+    PERCENTILE = "percentile"
 
 
 @dataclass(frozen=True, slots=True)

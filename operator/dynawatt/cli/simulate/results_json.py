@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from dynawatt.cli.simulate.comparison import Comparison, Question
+from dynawatt.cli.simulate.comparison import Ablated, Comparison, PolicyRun, Question
+from dynawatt.quantities import kwh
 from dynawatt.simulation.class_attainment import Attained, ClassAttainment, class_attainments
 from dynawatt.simulation.fleet_core import ReplicaShape
-from dynawatt.simulation.results import PolicyResult
+from dynawatt.simulation.policies.clairvoyant import Bound
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
@@ -14,11 +15,11 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     return {
         "requests": comparison.results[0].requests,
         "hours": comparison.question.hours,
-        "wall_s": round(sum(comparison.wall_s), 4),
-        "policies": [
-            _policy(comparison, result, wall_s)
-            for result, wall_s in zip(comparison.results, comparison.wall_s, strict=True)
-        ],
+        "wall_s": round(sum(run.wall_s for run in comparison.runs), 4),
+        "policies": [_policy(comparison, run) for run in comparison.runs],
+        "bounds": {name: _bound(comparison, bound) for name, bound in comparison.bounds.items()},
+        "not_simulated": {refusal.name: refusal.reason for refusal in comparison.refusals},
+        "ablations": [_ablated(each) for each in comparison.ablations],
         "sizing_wall_s": round(comparison.sizing_wall_s, 4),
         "dropped_requests": comparison.fit.dropped,
         "clipped_requests": comparison.fit.clipped,
@@ -26,7 +27,8 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _policy(comparison: Comparison, result: PolicyResult, wall_s: float) -> dict[str, Any]:
+def _policy(comparison: Comparison, run: PolicyRun) -> dict[str, Any]:
+    result = run.result
     tally = result.tally
     classes = class_attainments(tally)
     return {
@@ -63,8 +65,50 @@ def _policy(comparison: Comparison, result: PolicyResult, wall_s: float) -> dict
         "refused_plans": result.refused_plans,
         "servers": result.servers,
         "duration_s": result.duration_s,
-        "wall_s": round(wall_s, 4),
+        "relative_to_single_pool": None if (saving := comparison.saving(result)) is None else 1 - saving,
+        "kwh": kwh(result.energy_idling_j),
+        "cost": None if comparison.tariff is None else comparison.tariff.cost(result.energy_idling_j),
+        "carbon_g": None if comparison.tariff is None else comparison.tariff.carbon_g(result.energy_idling_j),
+        "above_bound": comparison.above_bound(result),
+        "above_bound_of_own_order": comparison.above_own_bound(result),
+        "build_wall_s": round(run.build_s, 4),
+        "wall_s": round(run.wall_s, 4),
         "shapes": [_shape(shape, result.initial_replicas(index)) for index, shape in enumerate(result.shapes)],
+    }
+
+
+def _bound(comparison: Comparison, bound: Bound) -> dict[str, Any]:
+    return {
+        "queue_order": bound.order.value,
+        "energy_idling_j": bound.energy_idling_j,
+        "energy_off_j": bound.energy_off_j,
+        "saving_vs_single_pool": comparison.bound_saving(bound),
+        "one_fleet_per_slot_idling_j": bound.plan_idling_j,
+        "overloaded_slots": bound.overloaded_slots,
+    }
+
+
+def _ablated(ablated: Ablated) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "group": ablated.group,
+        "name": ablated.name,
+        "relative_to_single_pool": ablated.to_single_pool,
+        "j_per_token_relative_to_unablated": ablated.to_unablated,
+        "reason": ablated.reason,
+    }
+    if (result := ablated.result) is None:
+        return found
+    return found | {
+        "policy": result.name,
+        "servers": result.servers,
+        "energy_idling_j": result.energy_idling_j,
+        "energy_off_j": result.energy_off_j,
+        "j_per_token": result.j_per_token,
+        "ttft_all": result.tally.ttft_attainment(),
+        "tbt_all": result.tally.tbt_attainment(),
+        "slo_met": result.slo_met,
+        "reconfigurations": result.reconfigurations,
+        "unfinished_requests": result.unfinished_requests,
     }
 
 
@@ -99,6 +143,13 @@ def _config(question: Question) -> dict[str, Any]:
         "queue_order": question.queue_order,
         "servers": question.servers,
         "seed": question.seed,
+        "fidelity": question.fidelity.value,
+        "cold_start": question.cold_start,
+        "predictor_accuracy": question.predictor_accuracy,
+        "startup_s": question.startup_s,
+        "released_gpu_w": question.released_w,
+        "input_cuts": list(question.class_cuts[0]),
+        "output_cuts": list(question.class_cuts[1]),
     }
 
 
