@@ -143,6 +143,7 @@ def ablated(tmp_path_factory):
         patch.setattr(ablation, "_SLO_FACTORS", (0.0001, 2.0))
         patch.setattr(ablation, "_PEAK_SERVERS", (1,))
         patch.setattr(ablation, "_STARTUPS_MIN", (8,))
+        patch.setattr(ablation, "_IDLE_POWERS_W", (70.0, 110.0))
         return simulate_json(*LOAD, "--ablate", "--report", report), report.read_text()
 
 
@@ -154,7 +155,7 @@ def test_ablations_are_of_our_policy_beside_single_pool(ablated):
     assert rows["nothing changed"]["relative_to_single_pool"] == pytest.approx(whole["relative_to_single_pool"])
     assert rows["nothing changed"]["j_per_token_relative_to_unablated"] == 1
     assert rows["70 W"]["relative_to_single_pool"] == pytest.approx(whole["relative_to_single_pool"], rel=1e-6)
-    assert rows["110 W"]["relative_to_single_pool"] >= rows["0 W"]["relative_to_single_pool"]
+    assert rows["110 W"]["relative_to_single_pool"] >= rows["70 W"]["relative_to_single_pool"]
     assert rows["1 peak servers"]["servers"] == 1
     for name in ("no clock knob", "no governor", "cold start", "perfect forecast", "perfect predictor"):
         assert rows[name]["policy"] == OURS

@@ -17,12 +17,20 @@ def rows(trace):
     return sorted(zip(*(column.tolist() for column in columns), strict=True))
 
 
-@given(traces, st.floats(0.05, 12), st.integers(0, 3), st.integers(1, 50), st.floats(1, 2000))
-def test_streamed_copies_are_those_of_superpose(trace, factor, seed, piece, chunk_s):
+@given(
+    traces,
+    st.floats(0.05, 12),
+    st.integers(0, 3),
+    st.sampled_from([ScaleMode.SUPERPOSE, ScaleMode.COINCIDE]),
+    st.integers(1, 50),
+    st.floats(1, 2000),
+)
+def test_streamed_copies_are_those_of_superpose(trace, factor, seed, mode, piece, chunk_s):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_PIECE_REQUESTS", piece)
-        streamed = joined(list(recorded("t", trace).chunks(rate_scale=factor, seed=seed, chunk_s=chunk_s)))
-    assert rows(streamed) == rows(trace if factor == 1 else trace.superpose(factor, seed))
+        chunks = recorded("t", trace).chunks(rate_scale=factor, seed=seed, scale_mode=mode, chunk_s=chunk_s)
+        streamed = joined(list(chunks))
+    assert rows(streamed) == rows(trace if factor == 1 else trace.superpose(factor, seed, mode.within_s))
 
 
 @given(traces, st.floats(0.05, 12))

@@ -77,6 +77,15 @@ def test_superposed_copies_are_shifted_apart():
     assert (np.diff(times_s) > 4 - 1e-6).all()
 
 
+def test_coinciding_copies_keep_the_course_of_the_load():
+    busy_then_quiet = trace_at(*np.linspace(0, 600, 60), *np.linspace(1200, 3600, 20))
+    copies = busy_then_quiet.superpose(10, within_s=ScaleMode.COINCIDE.within_s)
+    assert len(copies.window(0, 660)) == pytest.approx(600, abs=30)
+    assert len(copies.window(660, 540)) == 0
+    # Around the span, both thirds would have about as many.
+    assert len(copies.window(0, 1200)) > 2.5 * len(copies.window(1200, 2400))
+
+
 def test_superposing_depends_on_the_seed_only():
     trace = trace_at(*np.linspace(0, 50, 40))
     assert trace.superpose(2.5, 1).arrival_s.tolist() == trace.superpose(2.5, 1).arrival_s.tolist()

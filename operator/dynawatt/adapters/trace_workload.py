@@ -53,7 +53,7 @@ class StreamedWorkload(MeasuredWorkload):
     ) -> Iterator[Trace]:
         """See ``Workload``. Reading may raise InvalidInputError, as when the file has changed meanwhile."""
         end_s = window_end_s(self, hours, rate_scale, scale_mode, chunk_s)
-        if scale_mode is ScaleMode.SUPERPOSE and rate_scale > 1:
+        if scale_mode is not ScaleMode.COMPRESS and rate_scale > 1:
             raise InvalidInputError(
                 f"rate scale {rate_scale:g} of {self.name} with its {self.statistics.requests} requests: only up to "
                 f"{MAX_HELD_REQUESTS} can be superposed; choose scale mode compress or a shorter trace"

@@ -62,7 +62,10 @@ def load(
     rate_scale: Annotated[float, typer.Option(help="Requests per second relative to the trace.")] = 1.0,
     scale_mode: Annotated[
         ScaleMode,
-        typer.Option(help="superpose: time-shifted copies on top of each other; compress: time, keeps the burstiness."),
+        typer.Option(
+            help="superpose: copies on top of each other, shifted around the trace; coincide: within a minute; "
+            "compress: time, keeps the burstiness."
+        ),
     ] = ScaleMode.SUPERPOSE,
     start_offset_s: Annotated[float, typer.Option(help="Begin this far into the trace.")] = 0.0,
     duration_s: Annotated[

@@ -67,7 +67,7 @@ class RecordedWorkload(MeasuredWorkload):
         end_s = window_end_s(self, hours, rate_scale, scale_mode, chunk_s)
         if scale_mode is ScaleMode.COMPRESS or rate_scale == 1:
             return rechunk(before(_pieces(self.trace, rate_scale), end_s), chunk_s)
-        return rechunk(before(_superposed(self.trace, rate_scale, seed), end_s), chunk_s)
+        return rechunk(before(_superposed(self.trace, rate_scale, seed, scale_mode.within_s), end_s), chunk_s)
 
 
 def recorded(name: str, trace: Trace) -> RecordedWorkload:
@@ -91,9 +91,9 @@ def _pieces(trace: Trace, faster: float) -> Iterator[Trace]:
         yield Trace(trace.arrival_s[part] / faster, trace.input_tokens[part], trace.output_tokens[part])
 
 
-def _superposed(trace: Trace, factor: float, seed: int) -> Iterator[Trace]:
-    """The requests of ``trace.superpose(factor, seed)``, without ever holding all of them."""
-    copies = [_ShiftedCopy(trace, shift, rows) for shift, rows in trace.copies(factor, seed)]
+def _superposed(trace: Trace, factor: float, seed: int, within_s: float | None) -> Iterator[Trace]:
+    """The requests of ``trace.superpose(factor, seed, within_s)``, without ever holding all of them."""
+    copies = [_ShiftedCopy(trace, shift, rows) for shift, rows in trace.copies(factor, seed, within_s)]
     pieces = int(np.ceil(len(trace) * factor / _PIECE_REQUESTS))
     for number in range(1, pieces + 1):
         end_s = trace.span_s * number / pieces if number < pieces else np.inf

@@ -1,8 +1,9 @@
 """A request trace: when requests arrive and how long they are.
 
-Times are seconds from the start of the trace. Scaling up either superposes
-time-shifted copies, as if more independent users came, or compresses time, which
-keeps the burstiness of the original.
+Times are seconds from the start of the trace. Scaling up superposes time-shifted
+copies, as if more independent users came, which evens the load out; or lets copies
+coincide, as if more users came at the same times of the day; or compresses time,
+which keeps the burstiness of the original.
 """
 
 from collections.abc import Sequence
@@ -18,13 +19,21 @@ from dynawatt.errors import InvalidInputError
 MAX_TOKENS: Final = 1_000_000
 """More tokens than this in one request is a mistake in the data."""
 MAX_SCALE: Final = 1000.0
+COINCIDENCE_S: Final = 60.0
+"""Within this time the same users come: minutes of load stay what they were."""
 
 
 class ScaleMode(StrEnum):
     """How a trace is brought to a higher or lower rate."""
 
     SUPERPOSE = "superpose"
+    COINCIDE = "coincide"
     COMPRESS = "compress"
+
+    @property
+    def within_s(self) -> float | None:
+        """How far copies are shifted apart at most; None for all around the span."""
+        return COINCIDENCE_S if self is ScaleMode.COINCIDE else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,12 +98,12 @@ class Trace:
         check_rate_scale(factor)
         return self._pick(np.arange(len(self)), self.arrival_s / factor)
 
-    def superpose(self, factor: float, seed: int = 0) -> "Trace":
-        """``factor`` copies of the trace on top of each other, shifted in time around its span.
+    def superpose(self, factor: float, seed: int = 0, within_s: float | None = None) -> "Trace":
+        """``factor`` copies of the trace on top of each other, shifted in time around its span, or only ``within_s``.
 
         The first copy stays where it is; of the last one only the fraction that is wanted is kept, at random.
         """
-        copies = self.copies(factor, seed)
+        copies = self.copies(factor, seed, within_s)
         rows = [np.arange(len(self)) if kept is None else kept for _, kept in copies]
         times = [
             (self.arrival_s[row] + shift) % self.span_s if shift else self.arrival_s[row]
@@ -104,13 +113,16 @@ class Trace:
         order = np.argsort(all_times, kind="stable")
         return self._pick(all_rows[order], all_times[order])
 
-    def copies(self, factor: float, seed: int) -> list[tuple[float, NDArray[np.int64] | None]]:
+    def copies(
+        self, factor: float, seed: int, within_s: float | None = None
+    ) -> list[tuple[float, NDArray[np.int64] | None]]:
         """What is superposed: the shift of each copy in s, and its requests where these are not all."""
         check_rate_scale(factor)
         rng = np.random.default_rng(seed)
         whole = int(factor)
         count = whole + (factor > whole)
-        shifts = self.span_s * (np.arange(count) + rng.uniform(-0.4, 0.4, count)) / count
+        spread_s = self.span_s if within_s is None else min(self.span_s, within_s)
+        shifts = spread_s * (np.arange(count) + rng.uniform(-0.4, 0.4, count)) / count
         shifts[0] = 0.0
         kept: list[NDArray[np.int64] | None] = [None] * count
         if factor > whole:
@@ -136,11 +148,12 @@ class Trace:
             raise InvalidInputError(f"start offset {start_s} s: must be 0 or more")
         if duration_s is not None and not 0 < duration_s < np.inf:
             raise InvalidInputError(f"duration {duration_s} s: must be above 0")
-        if mode is ScaleMode.SUPERPOSE:
-            found = (self if rate_scale == 1 else self.superpose(rate_scale, seed)).window(start_s, duration_s)
-        else:
+        if mode is ScaleMode.COMPRESS:
             trace_s = None if duration_s is None else duration_s * rate_scale
             found = self.window(start_s, trace_s).compress(rate_scale)
+        else:
+            scaled = self if rate_scale == 1 else self.superpose(rate_scale, seed, mode.within_s)
+            found = scaled.window(start_s, duration_s)
         if not len(found):
             raise InvalidInputError(
                 f"no request to send from {start_s} s on: the trace has {len(self)} in {self.span_s:.1f} s; "

@@ -81,8 +81,11 @@ def simulate(
     ] = None,
     scale_mode: Annotated[
         ScaleMode,
-        typer.Option(help="superpose: more users at once; compress: the same ones in less time."),
-    ] = ScaleMode.SUPERPOSE,
+        typer.Option(
+            help="coincide: more users at the same times; superpose: at any times, which evens the load out; compress: "
+            "the same ones in less time."
+        ),
+    ] = ScaleMode.COINCIDE,
     burstiness: Annotated[
         float | None, typer.Option(metavar="CV", help="Of --workload: CV of the gaps between requests; 1 is Poisson.")
     ] = None,

@@ -65,7 +65,7 @@ class PolicyRun:
     build_s: float
     """Wall time of building the policy: surfaces, tables, sizing."""
     wall_s: float
-    """Of the simulation, without compiling, reading or drawing the load."""
+    """Of the simulation, without compiling, reading or drawing the load; surfaces that were not kept yet included."""
 
 
 @dataclass(frozen=True, slots=True)
