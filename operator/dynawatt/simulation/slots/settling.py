@@ -94,7 +94,9 @@ class Settling:
             tokens_done[second] = pod.work(float(second + 1), prefill[int(clock_mhz)])
         clocks_mhz, tokens_done = clocks_mhz[_WARM_UP_S:], tokens_done[_WARM_UP_S:]
         mean_mhz, done = float(clocks_mhz.mean()), float(tokens_done.sum())
-        return Settled(mean_mhz, float(clocks_mhz @ tokens_done) / done if done > 0 else mean_mhz)
+        working_mhz = float(clocks_mhz @ tokens_done) / done if done > 0 else mean_mhz
+        # Rounding may take a mean beyond what it is the mean of.
+        return Settled(mean_mhz, float(np.clip(working_mhz, clocks_mhz.min(), clocks_mhz.max())))
 
 
 def _prefill_tokens_per_s(claim: Governed) -> dict[int, float]:
