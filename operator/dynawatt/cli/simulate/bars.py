@@ -50,7 +50,7 @@ def energy_bars(comparison: Comparison) -> go.Figure:
     )
     if comparison.bound is not None:
         _mark_bound(drawn, kwh(comparison.bound.energy_idling_j), comparison.bound.name)
-    drawn.update_xaxes(title_text="kWh", rangemode="tozero", gridcolor="#e4e4e4", zeroline=False)
+    drawn.update_xaxes(title_text="kWh", tickformat=",", rangemode="tozero", gridcolor="#e4e4e4", zeroline=False)
     drawn.update_yaxes(autorange="reversed", ticksuffix=" ")
     drawn.update_layout(
         height=_BAR_HEIGHT * len(results) + 90,
