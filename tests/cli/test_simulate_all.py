@@ -156,7 +156,7 @@ def test_ablations_are_of_our_policy_beside_single_pool(ablated):
     assert rows["nothing changed"]["j_per_token_relative_to_unablated"] == 1
     assert rows["70 W"]["relative_to_single_pool"] == pytest.approx(whole["relative_to_single_pool"], rel=1e-6)
     assert rows["110 W"]["relative_to_single_pool"] >= rows["70 W"]["relative_to_single_pool"]
-    assert rows["1 peak servers"]["servers"] == 1
+    assert rows["1 peak server"]["servers"] == 1
     for name in ("no clock knob", "no governor", "cold start", "perfect forecast", "perfect predictor"):
         assert rows[name]["policy"] == OURS
         assert name in report
