@@ -93,8 +93,8 @@ def _variants(session: Session, surfaces: SurfaceSource) -> Iterator[_Variant]:
         tighter = replace(conditions, slo=_scaled(conditions.slo, factor))
         yield _Variant("SLO", f"objectives x {factor:g}", partial(prepare, tighter, surfaces), False)
     for servers in _PEAK_SERVERS:
-        sized = _of_size(conditions, servers)
-        yield _Variant("size", f"{servers} peak server{'s' if servers > 1 else ''}", partial(prepare, sized, surfaces), False)
+        sized, name = _of_size(conditions, servers), f"{servers} peak server{'s' if servers > 1 else ''}"
+        yield _Variant("size", name, partial(prepare, sized, surfaces), False)
     for minutes in _STARTUPS_MIN:
         slower = replace(study, startup_s=60.0 * minutes)
         yield _Variant("start-up", f"{minutes} min", partial(session.with_study, slower), True)
