@@ -133,7 +133,8 @@ def test_an_interrupted_start_leaves_nothing(name, until, number, component):
     until(lambda: (state := load_state(name)) and component in state.processes)
     process.send_signal(number)
     assert "Traceback" not in process.communicate(timeout=30)[1]
-    assert process.returncode == 130
+    # Shells call both 130: interrupted during an import, Python ends itself by SIGINT, whatever main returns.
+    assert process.returncode in {130, -signal.SIGINT}
     assert leaves_nothing(name)
 
 
