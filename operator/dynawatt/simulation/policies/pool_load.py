@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -12,6 +12,7 @@ from dynawatt.errors import InvalidInputError
 from dynawatt.forecast.rate import RateForecast
 from dynawatt.forecast.slots import HORIZON_SLOTS, SLOT_S
 from dynawatt.planning.demand import DemandForecast, demand_ahead
+from dynawatt.simulation.policies.swings import swing_within_slots
 from dynawatt.simulation.study import Foresight, Study
 from dynawatt.simulation.tally import Tally
 
@@ -29,6 +30,8 @@ class PoolLoad:
     study: Study
     classes: Sequence[int]
     _forecast: RateForecast = field(init=False)
+    _swing: float = 1.0
+    """Of the load within slots; known as its burstiness is."""
     _seen: float = 0.0
     _seen_s: float = 0.0
     _lately: deque[tuple[float, float]] = field(default_factory=deque)
@@ -40,6 +43,8 @@ class PoolLoad:
             raise InvalidInputError("perfect forecast: the study holds no future load; count the load first")
         self._forecast = RateForecast(self.study.calendar)
         self._lately.append((0.0, 0.0))
+        if self.study.busiest is not None:
+            self._swing = swing_within_slots(self.study.busiest.arrival_s, self.study.cv)
         history = self.study.history
         if history is not None and self.study.knobs.foresight is not Foresight.COLD:
             self._forecast.learn(history.start_s, history.requests[:, list(self.classes)].sum(axis=1))
@@ -63,8 +68,11 @@ class PoolLoad:
         """From now on; None while nothing is known."""
         if self.study.knobs.foresight is Foresight.PERFECT and self.study.future is not None:
             coming_rps = self._coming_rps(now_s, self.study.future.requests)
-            return DemandForecast(coming_rps, coming_rps)
-        return demand_ahead(self._forecast, now_s)
+            found: DemandForecast | None = DemandForecast(coming_rps, coming_rps)
+        else:
+            found = demand_ahead(self._forecast, now_s)
+        # Replicas must be ready for the busiest minutes of a slot, not for its mean.
+        return found and replace(found, high_rps=self._swing * found.high_rps)
 
     def _coming_rps(self, now_s: float, requests: NDArray[np.float64]) -> NDArray[np.float64]:
         """What will come, slot by slot; the last slot stands for all after the end."""
