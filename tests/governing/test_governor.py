@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynawatt.governing.governor import BURN_WINDOW_S, CLEAN_S, LOAD_WINDOW_S, ClockGovernor
+from dynawatt.governing.governor import BUDGET_WINDOW_S, BURN_WINDOW_S, CLEAN_S, LOAD_WINDOW_S, ClockGovernor
 from dynawatt.governing.reading import PodReading
 
 from .pods import CEILING_MHZ, FLOOR_MHZ, ROWS, Pod, clocks, table
@@ -80,6 +80,13 @@ def test_a_breach_gives_the_ceiling_in_one_step_and_for_clean_windows(late):
 def test_single_violations_change_nothing(late):
     it, pod = settled(2.0)
     assert clocks(it, pod, 1, 2.0, **late) == [1200]
+
+
+@pytest.mark.parametrize(("late", "expected"), [(0.02, 1200), (0.05, 1600)])
+def test_a_budget_overspent_slowly_is_won_back_with_a_reserve(late, expected):
+    it, pod = settled(2.8)
+    assert clocks(it, pod, int(BUDGET_WINDOW_S), 2.8, late=late)[-1] == expected
+    assert clocks(it, pod, int(BUDGET_WINDOW_S) + SETTLED, 2.8)[-1] == 1200
 
 
 def test_first_tokens_that_cannot_be_judged_are_not():

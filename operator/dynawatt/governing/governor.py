@@ -7,7 +7,8 @@ clearly more arrivals than the last minutes.
 
 Feedback: when the last seconds surely used up more than twice the error budget,
 the ceiling at once, whatever the table says. Single violations do nothing: a P99
-allows 1 % of them.
+allows 1 % of them. Where the last half hour used up more than its budget, without
+ever doing so fast, the load counts for more than it is until it is won back.
 
 Up at once, down one row per step and only when no reading of the last clean
 windows wanted more. Feedback aside, all of it is a maximum or minimum of
@@ -33,6 +34,10 @@ CLEAN_S: Final = 20.0
 """Two windows without a reason for more."""
 LOAD_WINDOW_S: Final = 120.0
 """Some hundred requests of a busy replica: their number is then good to a few percent."""
+BUDGET_WINDOW_S: Final = 1800.0
+"""Over so long the error budget must last."""
+_RESERVE: Final = 0.15
+"""By so much more than it is the load counts while the budget of that time is overspent."""
 _SURE: Final = 2.0
 """Standard deviations beyond which something is taken for more than chance."""
 SLACK: Final = 0.03
@@ -75,6 +80,7 @@ class ClockGovernor:
         self._row = self._top
         self._burst = CountWindow(BURN_WINDOW_S)
         self._minutes = CountWindow(LOAD_WINDOW_S)
+        self._budget = CountWindow(BUDGET_WINDOW_S)
         self._wanted = _RecentMaximum(CLEAN_S)
         self._enough = _RecentMaximum(CLEAN_S)
         self._last: Counts | None = None
@@ -121,14 +127,17 @@ class ClockGovernor:
             return self._restart(counts)
         self._last = counts
         ten_s_ago, minutes_ago = self._burst.add(counts), self._minutes.add(counts)
+        budget_begun = self._budget.add(counts)
         needed = enough = self._top
         if counts.now_s - minutes_ago.now_s < BURN_WINDOW_S:
             self._reason = GovernorReason.STARTING
-        elif self._burns(counts, ten_s_ago, reading.running or 0.0):
+        elif self._burns(BURN_LIMIT, counts, ten_s_ago, reading.running or 0.0):
             self._reason = GovernorReason.BURNING
         else:
             self._reason = GovernorReason.LOAD
             load_rps = self._load_rps(counts, ten_s_ago, minutes_ago)
+            if self._burns(1.0, counts, budget_begun, reading.running or 0.0):
+                load_rps *= 1 + _RESERVE
             needed = self._lowest(load_rps, reading)
             enough = self._lowest(load_rps * (1 + SLACK), reading)
         wanted, enough = self._wanted.add(now_s, needed), self._enough.add(now_s, enough)
@@ -138,18 +147,19 @@ class ClockGovernor:
         return self.clock_mhz
 
     def _restart(self, counts: Counts) -> int:
-        for memory in (self._burst, self._minutes, self._wanted, self._enough):
+        for memory in (self._burst, self._minutes, self._budget, self._wanted, self._enough):
             memory.clear()
         self._burst.add(counts)
         self._minutes.add(counts)
+        self._budget.add(counts)
         self._last = counts
         self._row = self._top
         self._reason = GovernorReason.STARTING
         return self.clock_mhz
 
-    def _burns(self, now: Counts, before: Counts, running: float) -> bool:
-        """Whether more than twice the error budget was used, beyond what chance does to a pod that uses just that."""
-        limit = BURN_LIMIT * (1 - self._table.attainment)
+    def _burns(self, budgets: float, now: Counts, before: Counts, running: float) -> bool:
+        """Whether more than so many error budgets were used, beyond what chance does to a pod that uses just that."""
+        limit = budgets * (1 - self._table.attainment)
         # All gaps of an iteration are late together.
         gaps, late = now.gaps - before.gaps, now.gaps_late - before.gaps_late
         if late > _at_most(limit * gaps, max(1.0, running)):
