@@ -124,8 +124,8 @@ def clairvoyant_bound(
         for watts in (_Fleets.hull_w, _Fleets.least_w):
             beyond_w = [watts(each, carried_rps, released_w) for each in able]
             least_w = min(beyond_w, key=lambda each_w: float(np.where(rate_rps > 0, each_w, 0.0) @ width_s))
-            # Nothing serves where nothing comes.
-            found.append(gpus * released_w + np.where(rate_rps > 0, least_w, 0.0))
+            # Nothing serves where nothing comes. To the microwatt: with no GPU released both conventions are the same.
+            found.append(np.round(gpus * released_w + np.where(rate_rps > 0, least_w, 0.0), 6))
     idling_w, plan_idling_w, off_w, plan_off_w = found
     return Bound(
         name=name,
