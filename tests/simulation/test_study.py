@@ -6,8 +6,8 @@ from dynawatt.simulation import study as study_module
 from dynawatt.simulation.energy_tuning import EnergyTuned
 from dynawatt.simulation.fleet_core import ReplicaShape
 from dynawatt.simulation.settings import QueueOrder
-from dynawatt.simulation.study import ALL_CLASSES
 from dynawatt.workload.arrivals import renewal_arrivals
+from dynawatt.workload.classes import ALL_CLASSES
 
 from .policies.hand_surfaces import HandSurfaces, hand_study, hand_surface, two_degrees
 from .policies.small_study import MIX, settings, small_study

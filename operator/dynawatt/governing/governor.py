@@ -40,7 +40,7 @@ _RESERVE: Final = 0.15
 """By so much more than it is the load counts while the budget of that time is overspent."""
 _SURE: Final = 2.0
 """Standard deviations beyond which something is taken for more than chance."""
-SLACK: Final = 0.03
+_SLACK: Final = 0.03
 """By so much the load must be below what the next lower row carries before the clock goes there."""
 _FEW: Final = 2.0
 """Violations in a window that say nothing, however few there were to violate."""
@@ -139,7 +139,7 @@ class ClockGovernor:
             if self._burns(1.0, counts, budget_begun, reading.running or 0.0):
                 load_rps *= 1 + _RESERVE
             needed = self._lowest(load_rps, reading)
-            enough = self._lowest(load_rps * (1 + SLACK), reading)
+            enough = self._lowest(load_rps * (1 + _SLACK), reading)
         wanted, enough = self._wanted.add(now_s, needed), self._enough.add(now_s, enough)
         self._row = max(wanted, min(self._row, max(enough, self._row - 1)))
         if self._row > needed:

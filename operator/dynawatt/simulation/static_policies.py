@@ -8,7 +8,7 @@ from dynawatt.errors import InvalidInputError
 from dynawatt.simulation.fleet_core import ReplicaShape
 from dynawatt.simulation.inventory import servers_for
 from dynawatt.simulation.policy import FleetPlan, FleetView, Group
-from dynawatt.workload.classes import CLASS_NAMES
+from dynawatt.workload.classes import ALL_CLASSES
 
 SINGLE_POOL: Final = "single-pool"
 """The tuned static fleet: all classes share it, its prefill chunk is chosen by the surfaces. Savings are against it."""
@@ -46,7 +46,7 @@ class FixedFleet:
     @property
     def pool_classes(self) -> Sequence[tuple[int, ...]]:
         """All of them."""
-        return (tuple(range(len(CLASS_NAMES))),)
+        return (ALL_CLASSES,)
 
     @property
     def plan_interval_s(self) -> None:

@@ -24,12 +24,11 @@ from dynawatt.simulation.operating_point import saturation_rps
 from dynawatt.simulation.settings import EngineSettings, QueueOrder
 from dynawatt.simulation.sizing import Demand, tune_chunk
 from dynawatt.simulation.surface_question import SurfaceQuestion
-from dynawatt.workload.classes import CLASS_NAMES, LengthClasses
+from dynawatt.workload.classes import ALL_CLASSES, CLASS_NAMES, LengthClasses
 from dynawatt.workload.mix import LengthMix
 from dynawatt.workload.objectives import LatencyObjectives
 from dynawatt.workload.trace import Trace
 
-ALL_CLASSES: Final = tuple(range(len(CLASS_NAMES)))
 _FLEET_SIZES: Final = (1, 2, 4, 8)
 """What a replica gains by sharing the load with even more is little."""
 _REQUESTS: Final = 6000

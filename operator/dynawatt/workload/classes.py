@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 CLASS_NAMES: Final = ("SS", "SM", "SL", "MS", "MM", "ML", "LS", "LM", "LL")
 """First letter: input; second: output. The position is the class's index."""
+ALL_CLASSES: Final = tuple(range(len(CLASS_NAMES)))
+"""Indices."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ import pytest
 from dynawatt.errors import InvalidInputError
 from dynawatt.forecast.slots import HORIZON_SLOTS
 from dynawatt.simulation.policies.pool_load import PoolLoad
-from dynawatt.simulation.study import ALL_CLASSES, Foresight, History, Knobs
+from dynawatt.simulation.study import Foresight, History, Knobs
+from dynawatt.workload.classes import ALL_CLASSES
 
 from .hand_surfaces import day_before, hand_study
 

@@ -16,7 +16,8 @@ from dynawatt.simulation.fleet_core import ReplicaShape
 from dynawatt.simulation.inventory import GPUS_PER_SERVER
 from dynawatt.simulation.policy import Governed
 from dynawatt.simulation.settings import QueueOrder
-from dynawatt.simulation.study import ALL_CLASSES, Study
+from dynawatt.simulation.study import Study
+from dynawatt.workload.classes import ALL_CLASSES
 
 
 @dataclass(slots=True, eq=False)

@@ -18,7 +18,8 @@ from dynawatt.forecast.slots import SLOT_S
 from dynawatt.simulation.inventory import GPUS_PER_SERVER
 from dynawatt.simulation.policies.dynawatt_shapes import ShapeChoice, fewest_gpus, least_watts, shape_choices
 from dynawatt.simulation.settings import QueueOrder
-from dynawatt.simulation.study import ALL_CLASSES, Study
+from dynawatt.simulation.study import Study
+from dynawatt.workload.classes import ALL_CLASSES
 
 _LONG_INPUTS: Final = (6, 7, 8)
 CANDIDATES: Final = ((ALL_CLASSES,), (tuple(c for c in ALL_CLASSES if c not in _LONG_INPUTS), _LONG_INPUTS))

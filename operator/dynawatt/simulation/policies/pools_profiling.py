@@ -19,8 +19,8 @@ from dynawatt.simulation.fleet_core import ReplicaShape
 from dynawatt.simulation.inventory import GPUS_PER_SERVER
 from dynawatt.simulation.policies.pools import Numbers, RequestPool
 from dynawatt.simulation.policies.pools_profile import PoolProfile, ProfileTables
-from dynawatt.simulation.study import ALL_CLASSES, Study
-from dynawatt.workload.classes import CLASS_NAMES
+from dynawatt.simulation.study import Study
+from dynawatt.workload.classes import ALL_CLASSES, CLASS_NAMES
 
 _FIRST_MHZ: Final = 800
 _STEP_MHZ: Final = 200

@@ -10,7 +10,8 @@ from dynawatt.simulation.fleet_core import FleetSnapshot, ReplicaShape, ReplicaS
 from dynawatt.simulation.inventory import GPUS_PER_SERVER
 from dynawatt.simulation.policy import FleetPlan, FleetView, Group
 from dynawatt.simulation.settings import QueueOrder
-from dynawatt.simulation.study import ALL_CLASSES, Study
+from dynawatt.simulation.study import Study
+from dynawatt.workload.classes import ALL_CLASSES
 
 _GROUP = Group(shape=0)
 
