@@ -83,12 +83,27 @@ async def test_a_plan_that_carries_nothing_scales_nothing(act, filled):
 
 
 async def test_claims_are_written_once_and_only_on_scheduled_pods(act, filled):
-    status = await act({})
+    status = await act({}, may_scale=False)
     assert filled.claims() == [CLAIM, CLAIM, None]
     filled.writes.clear()
-    again = await act(status.to_dict(), status)
-    assert [write for write in filled.writes if isinstance(write, tuple)] == []
-    assert len(again.last_changes) == len(status.last_changes) + 1  # the replicas
+    again = await act(status.to_dict(), status, may_scale=False)
+    assert filled.writes == []
+    assert len(again.last_changes) == len(status.last_changes)
+
+
+async def test_while_replicas_drain_the_others_keep_their_ceiling(act, filled, pod):
+    braced = ClockClaim.from_annotation(CLAIM).model_copy(update={"floor_megahertz": 1980}).to_annotation()
+    first = await act({})
+    status = await act(first.to_dict(), first)
+    assert filled.deployment_["spec"]["replicas"] == 1
+    assert filled.claims() == [braced, braced, None]
+    assert status.shapes[0].clock == ClockRange(min_megahertz=800, max_megahertz=1980)
+    filled.pods_[1]["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z"
+    await act(status.to_dict(), status)
+    assert filled.claims()[0] == braced
+    del filled.pods_[1:]
+    await act(status.to_dict(), status)
+    assert filled.claims() == [CLAIM]
 
 
 async def test_a_claim_is_what_the_governor_needs(act, filled):

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Collection
 
 from dynawatt.adapters.kubernetes.cluster import Cluster
-from dynawatt.api.base import ClockRange
 from dynawatt.api.conditions import ConditionType, Reason
 from dynawatt.api.group import FIELD_MANAGER
 from dynawatt.api.llmservice import Knob, LLMServiceSpec
@@ -38,12 +37,17 @@ class Actuator:
         terms: ClockTerms | None,
         may_scale: bool,
     ) -> None:
-        """Move the service towards the plan: clocks first, because fewer replicas may need higher ones.
+        """Move the service towards the plan: clocks first, because fewer replicas need higher ones.
+
+        Governors would notice that only when the load of the replicas that drain has come over to the others, so they
+        are left only their ceiling as long as any drains.
 
         Without ``terms`` no clock meets the SLO, and all run at their default.
         """
         if Knob.CLOCK in spec.knobs:
-            await self._claim_clocks(service, spec, target, terms, draft)
+            draining = len(target.live_pods) < sum(bool(pod["spec"].get("nodeName")) for pod in target.pods)
+            braced = draining or (may_scale and plan.carried and plan.replicas < target.replicas)
+            await self._claim_clocks(service, spec, target, terms, draft, braced=braced)
         if may_scale:
             await self._scale(target, plan, draft)
 
@@ -79,7 +83,14 @@ class Actuator:
         draft.status.adopted = None
 
     async def _claim_clocks(
-        self, service: str, spec: LLMServiceSpec, target: Target, terms: ClockTerms | None, draft: StatusDraft
+        self,
+        service: str,
+        spec: LLMServiceSpec,
+        target: Target,
+        terms: ClockTerms | None,
+        draft: StatusDraft,
+        *,
+        braced: bool,
     ) -> None:
         shape = draft.status.shapes[0]
         before, shape.clock = shape.clock, None
@@ -87,8 +98,7 @@ class Actuator:
         if terms is None:
             await self._claims.drop(target.pods)
         else:
-            claim = await self._claims.write(service, spec, target, terms)
-            shape.clock = ClockRange(min_megahertz=claim.floor_megahertz, max_megahertz=claim.ceiling_megahertz)
+            shape.clock = await self._claims.write(service, spec, target, terms, braced=braced)
             why = "the agents choose within this range, every second and for each pod"
         if shape.clock != before:
             draft.changed(Knob.CLOCK, str(before or "default"), str(shape.clock or "default"), why)

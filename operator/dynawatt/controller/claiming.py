@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dynawatt.adapters.kubernetes.client import KubernetesObject
 from dynawatt.adapters.kubernetes.cluster import Cluster
+from dynawatt.api.base import ClockRange
 from dynawatt.api.claims import ClaimTable, ClockClaim, InvalidClaimError
 from dynawatt.api.group import CLAIM_ANNOTATION
 from dynawatt.api.llmservice import SLO, LLMServiceSpec
@@ -30,10 +31,17 @@ class ClockClaims:
         self._cluster = cluster
         self._lease = lease
 
-    async def write(self, service: str, spec: LLMServiceSpec, target: Target, terms: ClockTerms) -> ClockClaim:
-        """Claim the clocks of all live pods; those that carry the same claim already are left alone."""
+    async def write(
+        self, service: str, spec: LLMServiceSpec, target: Target, terms: ClockTerms, *, braced: bool
+    ) -> ClockRange:
+        """Claim the clocks of all live pods; those that carry the same claim already are left alone.
+
+        ``braced`` claims leave only the ceiling, for pods that are to take over the load of others. Returns the range
+        that the pods have otherwise.
+        """
+        floor_mhz = min(spec.gpu_clock.min_megahertz, terms.ceiling_mhz)
         claim = ClockClaim(
-            floor_megahertz=min(spec.gpu_clock.min_megahertz, terms.ceiling_mhz),
+            floor_megahertz=terms.ceiling_mhz if braced else floor_mhz,
             ceiling_megahertz=terms.ceiling_mhz,
             lease=self._lease,
             service=service,
@@ -45,7 +53,7 @@ class ClockClaims:
         for pod in target.live_pods:
             if _text(pod) != text:
                 await asyncio.to_thread(self._cluster.annotate_pod, pod, {CLAIM_ANNOTATION: text})
-        return claim
+        return ClockRange(min_megahertz=floor_mhz, max_megahertz=terms.ceiling_mhz)
 
     async def drop(self, pods: Iterable[KubernetesObject]) -> None:
         """Remove the claims; the agents then reset the GPUs."""

@@ -34,6 +34,8 @@ CLEAN_S: Final = 20.0
 """Two windows without a reason for more."""
 LOAD_WINDOW_S: Final = 120.0
 """Some hundred requests of a busy replica: their number is then good to a few percent."""
+_RISES: Final = ((30.0, 1.0), (60.0, 0.5))
+"""Shorter windows, in which a rise shows sooner: seconds, and by how many standard deviations its count is lowered."""
 BUDGET_WINDOW_S: Final = 1800.0
 """Over so long the error budget must last."""
 _RESERVE: Final = 0.15
@@ -80,6 +82,7 @@ class ClockGovernor:
         self._row = self._top
         self._burst = CountWindow(BURN_WINDOW_S)
         self._minutes = CountWindow(LOAD_WINDOW_S)
+        self._rises = tuple((CountWindow(length_s), length_s, deviations) for length_s, deviations in _RISES)
         self._budget = CountWindow(BUDGET_WINDOW_S)
         self._wanted = _RecentMaximum(CLEAN_S)
         self._enough = _RecentMaximum(CLEAN_S)
@@ -127,6 +130,7 @@ class ClockGovernor:
             return self._restart(counts)
         self._last = counts
         ten_s_ago, minutes_ago = self._burst.add(counts), self._minutes.add(counts)
+        rising_rps = self._rising_rps(counts)
         budget_begun = self._budget.add(counts)
         needed = enough = self._top
         if counts.now_s - minutes_ago.now_s < BURN_WINDOW_S:
@@ -135,7 +139,7 @@ class ClockGovernor:
             self._reason = GovernorReason.BURNING
         else:
             self._reason = GovernorReason.LOAD
-            load_rps = self._load_rps(counts, ten_s_ago, minutes_ago)
+            load_rps = max(rising_rps, self._load_rps(counts, ten_s_ago, minutes_ago))
             if self._burns(1.0, counts, budget_begun, reading.running or 0.0):
                 load_rps *= 1 + _RESERVE
             needed = self._lowest(load_rps, reading)
@@ -149,6 +153,9 @@ class ClockGovernor:
     def _restart(self, counts: Counts) -> int:
         for memory in (self._burst, self._minutes, self._budget, self._wanted, self._enough):
             memory.clear()
+        for window, _, _ in self._rises:
+            window.clear()
+            window.add(counts)
         self._burst.add(counts)
         self._minutes.add(counts)
         self._budget.add(counts)
@@ -176,6 +183,19 @@ class ClockGovernor:
         burst = _surely(now.arrived - ten_s_ago.arrived, 1.0)
         return max(arrived / minutes_s, longer / minutes_s, burst / burst_s)
 
+    def _rising_rps(self, now: Counts) -> float:
+        """Arrivals per second, in requests of mean length, that the shorter windows show at least."""
+        rising_rps = 0.0
+        for window, length_s, deviations in self._rises:
+            before = window.add(now)
+            passed_s = now.now_s - before.now_s
+            if passed_s < 0.9 * length_s:
+                continue  # too few to tell
+            arrived = _surely(now.arrived - before.arrived, 1.0, deviations)
+            longer = _surely((now.prompt_tokens - before.prompt_tokens) / self._table.prompt_tokens, 2.0, deviations)
+            rising_rps = max(rising_rps, arrived / passed_s, longer / passed_s)
+        return rising_rps
+
     def _lowest(self, load_rps: float, reading: PodReading) -> int:
         """The lowest row that suffices."""
         running, waiting, kv_usage = reading.running or 0.0, reading.waiting or 0.0, reading.kv_usage or 0.0
@@ -193,9 +213,9 @@ def _suffices(row: ClockRow, load_rps: float, requests: float, tokens_per_s: flo
     return load_rps <= row.load_rps and requests <= row.decode_requests and tokens_per_s <= row.prefill_tokens_per_s
 
 
-def _surely(count: float, variance: float) -> float:
-    """What a count stands for at least; grows with it."""
-    return max(0.0, count - _SURE * sqrt(variance * max(count, 0.0)))
+def _surely(count: float, variance: float, deviations: float = _SURE) -> float:
+    """What a count stands for at least; grows with it, but below a few, where it is 0."""
+    return max(0.0, count - deviations * sqrt(variance * max(count, 0.0)))
 
 
 def _at_most(expected: float, cluster: float) -> float:

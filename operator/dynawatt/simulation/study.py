@@ -228,6 +228,24 @@ class Study:
         self._surfaces.update(zip(missing, found, strict=True))
         return [self._surfaces[mark] for mark in prints]
 
+    def weights(self, classes: Sequence[int]) -> NDArray[np.float64]:
+        """By class: what a request is worth in mean requests of these classes, by its work; 0 for all others.
+
+        Load is counted so where the mix drifts: an hour of longer prompts needs more replicas, though no more come.
+        """
+        members = list(classes)
+        relative = np.zeros(len(CLASS_NAMES))
+        relative[members] = 1.0
+        shape = self.tuned(self.tensor_parallel, QueueOrder.FCFS)
+        if shape is None:
+            return relative
+        work_s, shares = self.work(shape)[members], self.class_shares[members]
+        mean_s = float(shares @ work_s) / (float(shares.sum()) or 1.0)
+        if mean_s > 0:
+            # Classes that the mix does not have are rare: they count as one request each.
+            relative[members] = np.where(work_s > 0, work_s / mean_s, 1.0)
+        return relative
+
     def work(self, shape: ReplicaShape) -> NDArray[np.float64]:
         """By class: seconds of one replica at its default clock per request, when it never runs dry; 0 where unknown.
 

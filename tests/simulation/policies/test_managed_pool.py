@@ -30,6 +30,9 @@ class Load:
         high_rps = None if self.high_rps is None else np.array(self.high_rps, dtype=float)
         return None if high_rps is None else DemandForecast(high_rps / 2, high_rps)
 
+    def busiest_rps(self):
+        return self.present_rps()
+
     def present_rps(self):
         return self.rate_rps
 

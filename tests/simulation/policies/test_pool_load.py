@@ -6,12 +6,20 @@ import pytest
 from dynawatt.errors import InvalidInputError
 from dynawatt.forecast.slots import HORIZON_SLOTS
 from dynawatt.simulation.policies.pool_load import PoolLoad
-from dynawatt.simulation.study import Foresight, History, Knobs
+from dynawatt.simulation.study import Foresight, History, Knobs, Study
 from dynawatt.workload.classes import ALL_CLASSES
 
 from .hand_surfaces import day_before, hand_study
 
 SHORT, LONG = (0, 1, 2, 3, 4, 5), (6, 7, 8)
+
+
+@pytest.fixture(autouse=True)
+def works(monkeypatch):
+    """By class; even unless a test changes it."""
+    works_s = np.ones(9)
+    monkeypatch.setattr(Study, "work", lambda self, shape: works_s)
+    return works_s
 
 
 def watched(load, *rates_rps, step_s=10.0):
@@ -61,6 +69,24 @@ def test_the_week_before_is_known_beforehand_unless_the_start_is_cold():
     cold = PoolLoad(study, ALL_CLASSES)
     assert cold.demand(0.0) is None
     assert watched(cold, *[12.0] * 30).demand(300.0).expected_rps[0] == pytest.approx(12.0, rel=0.2)
+
+
+def test_requests_count_by_their_work(works):
+    works[7] = 5.0
+    study = hand_study()
+    mean_s = float(study.class_shares @ works)
+    study.history = day_before(study, 40.0)
+    load = watched(PoolLoad(study, ALL_CLASSES), *[8.0] * 30)
+    assert load.present_rps() == pytest.approx(8.0 * (0.75 + 0.25 * 5.0) / mean_s)
+    # The history has the study's own mix, whose requests are mean ones.
+    assert PoolLoad(study, ALL_CLASSES).demand(0.0).expected_rps[0] == pytest.approx(40.0, rel=0.1)
+
+
+def test_what_is_there_now_must_be_carried_though_the_slot_will_be_quiet():
+    study = hand_study()
+    study.history = day_before(study, 4.0)
+    load = watched(PoolLoad(study, ALL_CLASSES), *[4.0] * 600, *[60.0] * 6)
+    assert load.demand(6060.0).high_rps[0] >= 60.0
 
 
 def test_gaps_in_the_week_before_are_passed_over():

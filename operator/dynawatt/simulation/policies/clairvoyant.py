@@ -33,6 +33,7 @@ from dynawatt.simulation.inventory import GPUS_PER_SERVER
 from dynawatt.simulation.policies.partition import CANDIDATES
 from dynawatt.simulation.settings import QueueOrder
 from dynawatt.simulation.study import Study
+from dynawatt.workload.classes import ALL_CLASSES
 
 CLAIRVOYANT: Final = {
     "clairvoyant": QueueOrder.DEADLINE,
@@ -113,7 +114,7 @@ def clairvoyant_bound(
         edges_s[-1] = np.clip(horizon_s, *edges_s[-2:])
     width_s = np.diff(edges_s)
     # A last slot without length has no load either.
-    rate_rps = _weighed(study, study.future.requests) / np.maximum(width_s, 1e-9)
+    rate_rps = study.future.requests @ study.weights(ALL_CLASSES) / np.maximum(width_s, 1e-9)
     gpus = study.servers * GPUS_PER_SERVER
     fleets = [_Fleets(pools, gpus) for pools in _partitions(study, order)]
     most_rps = max(each.most_rps for each in fleets)
@@ -240,17 +241,6 @@ def _curves(study: Study, order: QueueOrder, classes: Sequence[int]) -> list[Sha
         for shape, surface in zip(shapes, surfaces, strict=True)
     ]
     return [curve for curve in curves if curve.capacity_rps(curve.most_replicas) > 0]
-
-
-def _weighed(study: Study, requests: Numbers) -> Numbers:
-    """Requests per slot, [slot], from [slot, class]: those of a class count by their work."""
-    shape = study.tuned(study.tensor_parallel, QueueOrder.FCFS)
-    if shape is None:
-        return np.asarray(requests.sum(axis=1))
-    work_s = study.work(shape)
-    mean_s = float(study.class_shares @ work_s)
-    # Classes that the mix does not have are rare: they count as one request each.
-    return np.asarray(requests @ np.where(work_s > 0, work_s / mean_s, 1.0))
 
 
 def _above(left: tuple[float, float], middle: tuple[float, float], right: tuple[float, float]) -> bool:

@@ -7,7 +7,7 @@ them as the load needs, and each replica's governor sets its clock.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -53,6 +53,8 @@ class DynawattPolicy:
     planner: UnitCommitmentPlanner
     _pools: list[ManagedPool] = field(default_factory=list)
     _planned_s: float = 0.0
+    _bracing: frozenset[Group] = frozenset()
+    """Groups whose claims leave only the ceiling, because replicas drain."""
 
     @property
     def shapes(self) -> Sequence[ReplicaShape]:
@@ -80,7 +82,7 @@ class DynawattPolicy:
 
     def initial(self) -> FleetPlan:
         """The fleet for what the first minutes are forecast to bring."""
-        self._pools, self._planned_s = [], 0.0
+        self._pools, self._planned_s, self._bracing = [], 0.0, frozenset()
         shape = 0
         for index, choices in enumerate(self.choices):
             groups = {Group(shape + row, index): choice for row, choice in enumerate(choices)}
@@ -107,8 +109,10 @@ class DynawattPolicy:
             for index, plan in self.planner.plan(states, view.free_gpus).items():
                 self._pools[int(index)].take(plan, now_s)
         opened = {group: count for pool in self._pools for group, count in pool.newly_open(now_s, fleet).items()}
-        if not due and not opened:
+        bracing = frozenset(group for pool in self._pools for group in pool.bracing(fleet))
+        if not due and not opened and bracing == self._bracing:
             return None
+        self._bracing = bracing
         replicas = {group: count for pool in self._pools for group, count in pool.wanted.items()}
         return FleetPlan(replicas if due else None, self._clocks(replicas), self._claims(replicas), opened)
 
@@ -131,8 +135,12 @@ class DynawattPolicy:
     def _claims(self, replicas: Iterable[Group]) -> dict[Group, Governed]:
         if not (self.study.knobs.clock and self.study.knobs.governor):
             return {}
-        owners = {group: self._pools[group.pool] for group in replicas}
-        return {group: pool.choices[group].governed(pool.sharing(group)) for group, pool in owners.items()}
+        claims = {}
+        for group in replicas:
+            pool = self._pools[group.pool]
+            claim = pool.choices[group].governed(pool.sharing(group))
+            claims[group] = replace(claim, floor_mhz=claim.ceiling_mhz) if group in self._bracing else claim
+        return claims
 
     def _clocks(self, replicas: Iterable[Group]) -> dict[Group, float]:
         """Clocks that hold until the next plan, where no governor sets them."""

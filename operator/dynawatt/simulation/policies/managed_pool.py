@@ -94,12 +94,21 @@ class ManagedPool:
             count = int(rows.sum())
             if not count or not self.knobs.packing:
                 continue
-            rate_rps = self.load.present_rps() * (carried_rps[group] / total_rps if total_rps > 0 else 1.0)
+            rate_rps = self.load.busiest_rps() * (carried_rps[group] / total_rps if total_rps > 0 else 1.0)
             packing = self._packing.setdefault(group, Packing(self.choices[group].curve))
             opened = packing.step(now_s, rate_rps, count, int(fleet.waiting[rows].sum()))
             if self._open.get(group) != opened:
                 self._open[group] = changes[group] = opened
         return changes
+
+    def bracing(self, fleet: FleetSnapshot) -> frozenset[Group]:
+        """Groups in which the load of draining replicas goes to the others at once, or is about to."""
+        return frozenset(
+            group
+            for group in self.choices
+            if _members(fleet, group, ReplicaState.DRAINING).any()
+            or int(_members(fleet, group, ReplicaState.SERVING).sum()) > self.wanted.get(group, 0)
+        )
 
     def sharing(self, group: Group) -> int:
         """Replicas among which a group's load is shared."""

@@ -1,4 +1,8 @@
-"""What a pool's load was and will be, as our policies see it: counts of requests, and a forecast made of them."""
+"""What a pool's load was and will be, as our policies see it: counts of requests, and a forecast made of them.
+
+Requests count by the work of their class, in mean requests of the pool, so that the forecast follows the mix as well
+as the rate.
+"""
 
 from collections import deque
 from collections.abc import Sequence
@@ -29,29 +33,37 @@ class PoolLoad:
 
     study: Study
     classes: Sequence[int]
+    _members: list[int] = field(init=False)
+    _weights: NDArray[np.float64] = field(init=False)
+    """Of each member, in mean requests."""
     _forecast: RateForecast = field(init=False)
     _swing: float = 1.0
     """Of the load within slots; known as its burstiness is."""
     _seen: float = 0.0
     _seen_s: float = 0.0
     _lately: deque[tuple[float, float]] = field(default_factory=deque)
-    """Times and requests so far."""
+    """Times and mean requests so far."""
 
     def __post_init__(self) -> None:
         """Learn from the week before, if there is one."""
         if self.study.knobs.foresight is Foresight.PERFECT and self.study.future is None:
             raise InvalidInputError("perfect forecast: the study holds no future load; count the load first")
+        self._members = list(self.classes)
+        self._weights = self.study.weights(self._members)[self._members]
         self._forecast = RateForecast(self.study.calendar)
         self._lately.append((0.0, 0.0))
         if self.study.busiest is not None:
-            self._swing = swing_within_slots(self.study.busiest.arrival_s, self.study.cv)
+            busiest = self.study.busiest
+            classes = self.study.classes.of(busiest.input_tokens, busiest.output_tokens)
+            weights = self.study.weights(self._members)[classes]
+            self._swing = swing_within_slots(busiest.arrival_s[weights > 0], self.study.cv, weights[weights > 0])
         history = self.study.history
         if history is not None and self.study.knobs.foresight is not Foresight.COLD:
-            self._forecast.learn(history.start_s, history.requests[:, list(self.classes)].sum(axis=1))
+            self._forecast.learn(history.start_s, self._weighed(history.requests))
 
     def observe(self, now_s: float, tally: Tally) -> None:
         """Count what arrived since the last call."""
-        seen = float(tally.requests[list(self.classes)].sum())
+        seen = float(self._weighed(tally.requests))
         if now_s > self._seen_s:
             self._forecast.observe(self._seen_s, seen - self._seen, now_s - self._seen_s)
         self._seen, self._seen_s = seen, now_s
@@ -64,6 +76,10 @@ class PoolLoad:
         (first_s, first), (last_s, last) = self._lately[0], self._lately[-1]
         return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
 
+    def busiest_rps(self) -> float:
+        """What the next minute may bring: the present rate, as much higher as the load is known to swing."""
+        return self._swing * self.present_rps()
+
     def demand(self, now_s: float) -> DemandForecast | None:
         """From now on; None while nothing is known."""
         if self.study.knobs.foresight is Foresight.PERFECT and self.study.future is not None:
@@ -71,10 +87,19 @@ class PoolLoad:
             found: DemandForecast | None = DemandForecast(coming_rps, coming_rps)
         else:
             found = demand_ahead(self._forecast, now_s)
-        # Replicas must be ready for the busiest minutes of a slot, not for its mean.
-        return found and replace(found, high_rps=self._swing * found.high_rps)
+        if found is None:
+            return None
+        # Replicas must be ready for the busiest minutes of a slot, not for its mean; and a load that is to fall within
+        # the present slot is still there.
+        high_rps = self._swing * found.high_rps
+        high_rps[0] = max(high_rps[0], self.present_rps())
+        return replace(found, high_rps=high_rps)
+
+    def _weighed(self, requests: NDArray[np.integer] | NDArray[np.floating]) -> NDArray[np.float64]:
+        """Mean requests, [...], from requests by class, [..., class]."""
+        return np.asarray(requests[..., self._members] @ self._weights, np.float64)
 
     def _coming_rps(self, now_s: float, requests: NDArray[np.float64]) -> NDArray[np.float64]:
         """What will come, slot by slot; the last slot stands for all after the end."""
         slots = np.minimum(int(now_s // SLOT_S) + np.arange(HORIZON_SLOTS), len(requests) - 1)
-        return np.asarray(requests[slots][:, list(self.classes)].sum(axis=1) / SLOT_S)
+        return self._weighed(requests[slots]) / SLOT_S

@@ -13,22 +13,29 @@ _HIGH_SCORE: Final = 2.326
 """That quantile of the standard normal distribution."""
 
 
-def swing_within_slots(arrival_s: NDArray[np.float64], cv: float) -> float:
-    """Busy minutes over the means of their slots, where arrivals alone would not make them so busy; 1 or more.
+def swing_within_slots(arrival_s: NDArray[np.float64], cv: float, weights: NDArray[np.float64]) -> float:
+    """Busy minutes over the means of their slots, where chance alone would not make them so busy; 1 or more.
 
-    Surfaces are simulated with renewal arrivals: where n requests are expected in a minute, n + 2.3 CV sqrt(n) come in
-    one of a hundred. Only what the 99th percentile of the minutes is beyond that counts. 1 for less than two whole
-    slots.
+    Surfaces are simulated with renewal arrivals and independent lengths: where n requests are expected in a minute,
+    n + 2.3 CV sqrt(n) come in one of a hundred, and likewise for their work. Only what the 99th percentile of the minutes
+    is beyond that counts. 1 for less than two whole slots.
+
+    Args:
+        arrival_s: Ascending, [n].
+        cv: Coefficient of variation of the gaps between arrivals.
+        weights: What each request counts, [n]; positive.
     """
-    minutes = np.bincount((arrival_s / _MINUTE_S).astype(np.int64))[:-1]
+    minute = (arrival_s / _MINUTE_S).astype(np.int64)
+    minutes = np.bincount(minute, weights)[:-1]
     slots = len(minutes) // _MINUTES
     if slots < 2:
         return 1.0
-    counts = minutes[: slots * _MINUTES].reshape(slots, _MINUTES)
-    means = counts.mean(axis=1, keepdims=True)
+    loads = minutes[: slots * _MINUTES].reshape(slots, _MINUTES)
+    means = loads.mean(axis=1, keepdims=True)
     busy = means[:, 0] > 0
     if not busy.any():
         return 1.0
-    seen = float(np.quantile(counts[busy] / means[busy], _HIGH))
-    by_chance = 1 + _HIGH_SCORE * cv / float(np.sqrt(counts[busy].mean()))
-    return max(1.0, seen / by_chance)
+    seen = float(np.quantile(loads[busy] / means[busy], _HIGH))
+    mean = float(weights.mean())
+    chance = float(np.hypot(cv, weights.std() / mean) * np.sqrt(mean / loads[busy].mean()))
+    return max(1.0, seen / (1 + _HIGH_SCORE * chance))
