@@ -40,13 +40,14 @@ _Values = Mapping[bytes, Sequence[float]]
 _Buckets = Mapping[bytes, Mapping[float, Sequence[float]]]
 
 
-def pod_reading(page: bytes, *, tbt_s: float, ttft_s: float | None) -> PodReading:
+def pod_reading(page: bytes, *, tbt_s: float | None, ttft_s: float | None) -> PodReading:
     """What a page in Prometheus' text format tells, summed over engines and over the reasons for which requests end.
 
     Args:
         page: The whole answer of ``/metrics``.
         tbt_s: Objective of gaps. What counts as late is what surely is: a histogram tells only the bounds of its
-            buckets, so an objective between two of them is rounded up to the next.
+            buckets, so an objective between two of them is rounded up to the next. None when gaps are not judged, and
+            all count as in time.
         ttft_s: Objective of first tokens, in the same way; None when they are not judged, and all count as in time.
     """
     values: dict[bytes, list[float]] = {}
@@ -58,7 +59,7 @@ def pod_reading(page: bytes, *, tbt_s: float, ttft_s: float | None) -> PodReadin
             upper.setdefault(_number(bound[1] if bound else b""), []).append(_number(text))
         else:
             values.setdefault(name, []).append(_number(text))
-    first_tokens = _count(values, _TTFT)
+    first_tokens, gaps = _count(values, _TTFT), _count(values, _TBT)
     return PodReading(
         running=_total(values, _RUNNING),
         waiting=_total(values, _WAITING),
@@ -66,8 +67,8 @@ def pod_reading(page: bytes, *, tbt_s: float, ttft_s: float | None) -> PodReadin
         finished=_total(values, _FINISHED),
         first_tokens=first_tokens,
         first_tokens_met=first_tokens if ttft_s is None else _met(values, buckets, _TTFT, ttft_s),
-        gaps=_count(values, _TBT),
-        gaps_met=_met(values, buckets, _TBT, tbt_s),
+        gaps=gaps,
+        gaps_met=gaps if tbt_s is None else _met(values, buckets, _TBT, tbt_s),
         prompt_tokens=_total(values, _PROMPT_TOKENS),
         generation_tokens=_total(values, _GENERATION_TOKENS),
     )
