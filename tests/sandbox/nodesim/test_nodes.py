@@ -3,7 +3,7 @@ import pytest
 from dynawatt.perfmodel.gpus import H100_SXM
 from dynawatt.ports import PodKey
 from dynawatt.sandbox.nodesim.nodes import SimulatedNode, gpu_uuid, requested_gpus
-from dynawatt.sandbox.nodesim.state import HardwareState
+from dynawatt.sandbox.nodesim.state import AllocationState
 
 
 def pod(name):
@@ -63,21 +63,19 @@ def test_requested_gpus(containers, gpus):
     assert requested_gpus({"containers": containers}) == gpus
 
 
-def test_hardware_outlives_the_process(node, tmp_path):
+def test_allocations_outlive_the_process(node, tmp_path):
     node.allocate({"ua": (pod("a"), 2), "ub": (pod("b"), 2)}, 0.0)
     node.allocate({"ub": (pod("b"), 2)}, 5.0)
-    node.gpus[2].lock(5.0, 345, 900)
-    HardwareState(tmp_path).save([node], 10.0)
+    AllocationState(tmp_path).save([node])
 
     again = SimulatedNode.create("gpu-node-0", spec=H100_SXM, gpu_count=8, now_s=0.0)
-    HardwareState(tmp_path).restore(again, 0.0)
-    assert held(again, "ub") == [2, 3]
-    assert [gpu.read(0.0).energy_j for gpu in again.gpus] == [gpu.read(10.0).energy_j for gpu in node.gpus]
-    assert again.gpus[2].clock_mhz(1.0) == 900
+    AllocationState(tmp_path).restore(again, 0.0)
+    assert (list(again.allocations), held(again, "ub")) == (["ub"], [2, 3])
+    assert [gpu.read(0.0).power_w for gpu in again.gpus] == [gpu.read(10.0).power_w for gpu in node.gpus]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"gpus": {}}'])
 def test_a_broken_state_file_counts_as_absent(node, tmp_path, content):
-    (tmp_path / "gpus.json").write_text(content)
-    HardwareState(tmp_path).restore(node, 0.0)
-    assert node.gpus[0].read(0.0).energy_j == 0.0
+    (tmp_path / "allocations.json").write_text(content)
+    AllocationState(tmp_path).restore(node, 0.0)
+    assert node.allocations == {}

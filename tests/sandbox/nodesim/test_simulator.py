@@ -3,9 +3,10 @@ import asyncio
 import aiohttp
 import pytest
 
+from dynawatt.sandbox.nodesim.driver_bridge import DriverBridge, driver_state_path
 from dynawatt.sandbox.nodesim.nodes import GPU_LABEL
 from dynawatt.sandbox.nodesim.simulator import NodeSimulator
-from dynawatt.sandbox.nodesim.state import HardwareState
+from dynawatt.sandbox.nodesim.state import AllocationState
 
 from .conftest import MODEL, free_port
 
@@ -49,10 +50,15 @@ def by_uid(*pods):
     return {pod["metadata"]["uid"]: pod for pod in pods}
 
 
+def start(folder):
+    now_s = asyncio.get_running_loop().time
+    bridge = DriverBridge(folder, now_s=now_s)
+    return NodeSimulator(writer=NoWriter(), state=AllocationState(folder), now_s=now_s, services=[bridge])
+
+
 @pytest.fixture
 async def simulator(tmp_path):
-    loop = asyncio.get_running_loop()
-    made = NodeSimulator(writer=NoWriter(), state=HardwareState(tmp_path), now_s=loop.time)
+    made = start(tmp_path)
     yield made
     await made.stop()
 
@@ -104,11 +110,13 @@ async def test_other_pods_have_no_server(simulator, other, gpus):
     assert allocated(simulator) == gpus
 
 
-async def test_only_nodes_with_gpus_of_a_known_kind(simulator):
-    await simulator.reconcile([node("a"), node("b", gpu="abacus"), node("c", gpus=0)], {})
+async def test_only_nodes_with_gpus_of_a_known_kind(simulator, tmp_path):
+    await simulator.reconcile([node("a"), node("b", gpu="abacus"), node("c", gpus=0), node("d", gpus=17)], {})
     assert list(simulator.nodes) == ["a"]
+    assert driver_state_path(tmp_path, "a").exists()
     await simulator.reconcile([node("c", gpus=4)], {})
     assert {name: len(found.gpus) for name, found in simulator.nodes.items()} == {"c": 4}
+    assert list(tmp_path.glob("nvml/*")) == [driver_state_path(tmp_path, "c")]
 
 
 async def test_a_restarted_simulator_keeps_counters_and_allocations(simulator, tmp_path):
@@ -117,11 +125,12 @@ async def test_a_restarted_simulator_keeps_counters_and_allocations(simulator, t
     for index, gpu in enumerate(simulator.nodes["gpu-node-0"].gpus):
         gpu.add_energy(1000.0 * index)
     await simulator.reconcile(*objects)
+    simulator._services[0].close()
     await simulator.stop()
-    now_s = asyncio.get_running_loop().time
-    again = NodeSimulator(writer=NoWriter(), state=HardwareState(tmp_path), now_s=now_s)
+    again = start(tmp_path)
     await again.reconcile(*objects)
     gpus = again.nodes["gpu-node-0"].gpus
+    now_s = asyncio.get_running_loop().time()
     assert [gpus.index(gpu) for gpu in again.nodes["gpu-node-0"].allocations["uid-1"].gpus] == [4, 5, 6, 7]
-    assert [round(gpu.read(now_s()).energy_j, -3) for gpu in gpus] == [1000.0 * index for index in range(8)]
+    assert [round(gpu.read(now_s).energy_j, -3) for gpu in gpus] == [1000.0 * index for index in range(8)]
     await again.stop()

@@ -51,6 +51,11 @@ class SimulatedGpu:
         self._energy_j = 0.0
         self._since_s = now_s
 
+    @property
+    def is_running(self) -> bool:
+        """Whether an iteration runs."""
+        return self._running_w is not None
+
     def add_energy(self, energy_j: float) -> None:
         """Go on counting from an earlier value."""
         self._energy_j += energy_j

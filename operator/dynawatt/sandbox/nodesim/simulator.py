@@ -7,8 +7,9 @@ their own; everything else happens on the event loop.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Final, Protocol
 
 from kubernetes.client import ApiClient
 
@@ -17,21 +18,37 @@ from dynawatt.adapters.kubernetes.watch import EventType, Watcher
 from dynawatt.adapters.vllm_args import VllmPodError, find_vllm_container
 from dynawatt.perfmodel.gpus import GPUS
 from dynawatt.ports import PodKey
+from dynawatt.sandbox.driver.layout import MAX_GPUS
 from dynawatt.sandbox.nodesim.kubelet import PodRunner, PodWriter
 from dynawatt.sandbox.nodesim.nodes import GPU_LABEL, GPU_RESOURCE, SimulatedNode, requested_gpus
-from dynawatt.sandbox.nodesim.state import HardwareState
+from dynawatt.sandbox.nodesim.state import AllocationState
 
-_SAVE_PERIOD_S: Final = 5.0
 _SYNC_POLL_S: Final = 0.02
 
 _log = logging.getLogger(__name__)
 
 
+class NodeService(Protocol):
+    """Something that every node has: a driver, a kubelet's API."""
+
+    def follow(self, nodes: Mapping[str, SimulatedNode]) -> None:
+        """Serve exactly these nodes. Called on the event loop's thread whenever they may have changed."""
+        ...
+
+
 class NodeSimulator:
     """All simulated nodes and the pods on them; ``now_s`` is the event loop's clock."""
 
-    def __init__(self, *, writer: PodWriter, state: HardwareState, now_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        writer: PodWriter,
+        state: AllocationState,
+        now_s: Callable[[], float],
+        services: Sequence[NodeService] = (),
+    ) -> None:
         self.nodes: Final[dict[str, SimulatedNode]] = {}
+        self._services = services
         self._runners: dict[str, PodRunner] = {}
         self._writer = writer
         self._state = state
@@ -46,7 +63,7 @@ class NodeSimulator:
         for node in self.nodes.values():
             mine = {uid: pod for uid, pod in placed.items() if pod["spec"]["nodeName"] == node.name}
             if node.allocate({uid: _demand(pod) for uid, pod in mine.items() if not _is_over(pod)}, self._now_s()):
-                self.save()
+                self._state.save(self.nodes.values())
         for uid, pod in placed.items():
             if uid in self._runners:
                 self._runners[uid].update(pod)
@@ -57,12 +74,6 @@ class NodeSimulator:
         """End all servers, leaving the Kubernetes objects alone."""
         await asyncio.gather(*(runner.gone() for runner in self._runners.values()))
         self._runners.clear()
-        self.save()
-
-    def save(self) -> None:
-        """Write down what must survive this process, once there is anything."""
-        if self.nodes:
-            self._state.save(list(self.nodes.values()), self._now_s())
 
     def _reconcile_nodes(self, objects: Iterable[KubernetesObject]) -> None:
         wanted = {node["metadata"]["name"]: node for node in objects}
@@ -76,9 +87,14 @@ class NodeSimulator:
             if gpu_name not in GPUS:
                 _log.error("node=%s label %s=%s: must be one of %s", name, GPU_LABEL, gpu_name, ", ".join(GPUS))
                 continue
+            if gpu_count > MAX_GPUS:
+                _log.error("node=%s capacity %s=%d: must be at most %d", name, GPU_RESOURCE, gpu_count, MAX_GPUS)
+                continue
             now_s = self._now_s()
             self.nodes[name] = SimulatedNode.create(name, spec=GPUS[gpu_name], gpu_count=gpu_count, now_s=now_s)
             self._state.restore(self.nodes[name], now_s)
+        for service in self._services:
+            service.follow(self.nodes)
 
     def _start(self, uid: str, pod: KubernetesObject) -> None:
         allocation = self.nodes[pod["spec"]["nodeName"]].allocations.get(uid)
@@ -112,11 +128,9 @@ class ClusterFollower:
                 if all(watcher.synced.is_set() for watcher in watchers):
                     await self._simulator.reconcile(self._nodes.snapshot().values(), self._pods.snapshot())
                     self.is_synced = True
-                try:
-                    async with asyncio.timeout(_SAVE_PERIOD_S if self.is_synced else _SYNC_POLL_S):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(None if self.is_synced else _SYNC_POLL_S):
                         await self._changed.wait()
-                except TimeoutError:
-                    self._simulator.save()
         finally:
             for watcher in watchers:
                 await asyncio.to_thread(watcher.stop)
