@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import pytest
@@ -10,6 +10,7 @@ from dynawatt.agent.enforcing import (
     Commanded,
     GpuState,
     Lock,
+    Refusal,
     Reset,
     Setting,
     Wanted,
@@ -17,12 +18,12 @@ from dynawatt.agent.enforcing import (
     decide,
     snap,
 )
-from dynawatt.agent.lease import LeaseState
+from dynawatt.agent.ownership import Ownership, find_owners
 from dynawatt.api.conditions import Reason
-from dynawatt.ports import PodKey
+from dynawatt.ports import HeldDevice, PodKey
 
-FRESH = LeaseState(fresh=True, age_s=1.0, reason="")
-STALE = LeaseState(fresh=False, age_s=31.0, reason="not renewed")
+STALE = Refusal(Reason.LEASE_STALE, "not renewed")
+SHARED = Refusal(Reason.GPU_SHARED, "0 is held by 2 pods")
 CLOCKS_MHZ = (345, 360, 375, 1980)
 LOCKED = ClockRange(345, 360)
 CLAIM = Wanted(345, 352, 375)
@@ -35,9 +36,19 @@ def gpu(
     return GpuState(supported, commanded, refused)
 
 
+def owned(gpus: Mapping[PodKey, Sequence[str]], refusals: Mapping[PodKey, Refusal] | None = None) -> Ownership:
+    """Pods with the GPUs they hold, and why some of them may not be governed."""
+    refusals = refusals or {}
+    holders: dict[str, tuple[PodKey, ...]] = {}
+    for pod, uuids in gpus.items():
+        for uuid in uuids:
+            holders[uuid] = (*holders.get(uuid, ()), pod)
+    return Ownership(holders, {pod: tuple(held) for pod, held in gpus.items() if pod not in refusals}, refusals)
+
+
 def test_claim_locks_the_whole_pod() -> None:
     decision = decide(
-        gpus={"0": gpu(), "1": gpu(), "2": gpu()}, allocations={A: ["0", "1"]}, claims={A: CLAIM}, lease=FRESH
+        gpus={"0": gpu(), "1": gpu(), "2": gpu()}, ownership=owned({A: ["0", "1"]}), claims={A: CLAIM}, barred=None
     )
     assert decision.locks == (Lock(A, ("0", "1"), LOCKED),)
     assert decision.granted == {A: (345, 375)}
@@ -46,7 +57,7 @@ def test_claim_locks_the_whole_pod() -> None:
 
 def test_a_clock_is_set_only_when_it_changes() -> None:
     gpus = {"0": gpu(LOCKED), "1": gpu(LOCKED)}
-    decision = decide(gpus=gpus, allocations={A: ["0", "1"]}, claims={A: CLAIM}, lease=FRESH)
+    decision = decide(gpus=gpus, ownership=owned({A: ["0", "1"]}), claims={A: CLAIM}, barred=None)
     assert not decision.locks
     assert not decision.resets
 
@@ -54,72 +65,76 @@ def test_a_clock_is_set_only_when_it_changes() -> None:
 @pytest.mark.parametrize("odd_one", [Setting.DEFAULT, Setting.UNKNOWN, ClockRange(345, 345)])
 def test_one_gpu_that_differs_concerns_the_group(odd_one: Commanded) -> None:
     gpus = {"0": gpu(LOCKED), "1": gpu(odd_one)}
-    decision = decide(gpus=gpus, allocations={A: ["0", "1"]}, claims={A: CLAIM}, lease=FRESH)
+    decision = decide(gpus=gpus, ownership=owned({A: ["0", "1"]}), claims={A: CLAIM}, barred=None)
     assert decision.locks == (Lock(A, ("0", "1"), LOCKED),)
 
 
 @pytest.mark.parametrize(
-    ("allocations", "claims", "reason"),
+    ("ownership", "claims", "reason"),
     [
-        ({}, {}, "no pod holds it"),
-        ({A: ["0"]}, {}, "no valid claim"),
-        ({A: ["0"]}, {B: CLAIM}, "no valid claim"),
-        ({A: ["0"], B: ["0"]}, {A: CLAIM}, "claim of prod/a refused: 0 is held by 2 pods"),
-        ({A: ["0", "MIG-7"]}, {A: CLAIM}, "claim of prod/a refused: MIG-7 is not a whole GPU known on this node"),
+        (owned({}), {}, "no pod holds it"),
+        (owned({A: ["0"]}), {}, "no valid claim"),
+        (owned({A: ["0"]}), {B: CLAIM}, "no valid claim"),
+        (owned({A: ["0"], B: ["0"]}, {A: SHARED, B: SHARED}), {A: CLAIM}, f"claim of prod/a refused: {SHARED.message}"),
+        (owned({A: ["0"], B: ["0"]}, {A: SHARED, B: SHARED}), {B: CLAIM}, f"claim of prod/b refused: {SHARED.message}"),
+        (owned({A: ["0"]}, {A: SHARED}), {}, "no valid claim"),
     ],
 )
 def test_whatever_is_not_one_pod_with_a_valid_claim_resets(
-    allocations: dict[PodKey, list[str]], claims: dict[PodKey, Wanted], reason: str
+    ownership: Ownership, claims: dict[PodKey, Wanted], reason: str
 ) -> None:
-    decision = decide(gpus={"0": gpu(LOCKED)}, allocations=allocations, claims=claims, lease=FRESH)
+    decision = decide(gpus={"0": gpu(LOCKED)}, ownership=ownership, claims=claims, barred=None)
     assert decision.resets == (Reset("0", reason),)
     assert not decision.locks
 
 
 def test_gpu_handed_on_is_reset_before_others_are_locked() -> None:
     gpus = {"0": gpu(LOCKED), "1": gpu()}
-    decision = decide(gpus=gpus, allocations={B: ["0"], A: ["1"]}, claims={A: CLAIM}, lease=FRESH)
+    decision = decide(gpus=gpus, ownership=owned({B: ["0"], A: ["1"]}), claims={A: CLAIM}, barred=None)
     assert decision.resets == (Reset("0", "no valid claim"),)
     assert decision.locks == (Lock(A, ("1",), LOCKED),)
 
 
 @pytest.mark.parametrize(
-    ("gpus", "allocations", "reason", "message"),
+    ("gpus", "ownership", "reason", "message"),
     [
-        ({"0": gpu(refused="0 refused 345-375MHz")}, {A: ["0"]}, Reason.GPU_ERROR, "0 refused 345-375MHz"),
-        ({"0": gpu(supported=None)}, {A: ["0"]}, Reason.GPU_ERROR, "0 does not say which clocks it supports"),
-        ({"0": gpu(supported=())}, {A: ["0"]}, Reason.CLOCK_CONTROL_UNSUPPORTED, "no supported clock in common"),
+        ({"0": gpu(refused="0 refused 345-375MHz")}, owned({A: ["0"]}), Reason.GPU_ERROR, "0 refused 345-375MHz"),
+        ({"0": gpu(supported=None)}, owned({A: ["0"]}), Reason.GPU_ERROR, "0 does not say which clocks it supports"),
+        ({"0": gpu(supported=())}, owned({A: ["0"]}), Reason.CLOCK_CONTROL_UNSUPPORTED, "no supported clock in common"),
         (
             {"0": gpu(), "1": gpu(supported=(500,))},
-            {A: ["0", "1"]},
+            owned({A: ["0", "1"]}),
             Reason.CLOCK_CONTROL_UNSUPPORTED,
             "no supported clock in common",
         ),
-        ({"0": gpu()}, {}, Reason.CLAIMS_PENDING, "holds no GPU of this node"),
+        ({"0": gpu()}, owned({}), Reason.CLAIMS_PENDING, "holds no GPU of this node"),
+        ({"0": gpu()}, owned({A: ["0"]}, {A: SHARED}), Reason.GPU_SHARED, "0 is held by 2 pods"),
     ],
 )
-def test_refused_claims_say_why(
-    gpus: dict[str, GpuState], allocations: dict[PodKey, list[str]], reason: Reason, message: str
-) -> None:
-    decision = decide(gpus=gpus, allocations=allocations, claims={A: CLAIM}, lease=FRESH)
+def test_refused_claims_say_why(gpus: dict[str, GpuState], ownership: Ownership, reason: Reason, message: str) -> None:
+    decision = decide(gpus=gpus, ownership=ownership, claims={A: CLAIM}, barred=None)
     assert not decision.locks
     assert decision.refusals[A].reason is reason
     assert message in decision.refusals[A].message
 
 
-def test_stale_lease_resets_all_and_says_so() -> None:
-    gpus = {"0": gpu(LOCKED), "1": gpu(Setting.UNKNOWN), "2": gpu()}
-    decision = decide(gpus=gpus, allocations=None, claims={A: CLAIM}, lease=STALE)
-    assert decision.resets == (Reset("0", "not renewed"), Reset("1", "not renewed"))
-    assert decision.refusals[A].reason is Reason.LEASE_STALE
-
-
-@pytest.mark.parametrize(("allocations", "claims"), [(None, {A: CLAIM}), ({A: ["0"]}, None)])
-def test_not_knowing_holds_what_is_certain(
-    allocations: dict[PodKey, list[str]] | None, claims: dict[PodKey, Wanted] | None
+@pytest.mark.parametrize("claims", [{A: CLAIM}, None])
+@pytest.mark.parametrize("ownership", [owned({A: ["0"]}), None])
+def test_when_claims_are_barred_all_is_reset_whatever_else_is_known(
+    ownership: Ownership | None, claims: dict[PodKey, Wanted] | None
 ) -> None:
+    gpus = {"0": gpu(LOCKED), "1": gpu(Setting.UNKNOWN), "2": gpu()}
+    decision = decide(gpus=gpus, ownership=ownership, claims=claims, barred=STALE)
+    assert decision.resets == (Reset("0", "not renewed"), Reset("1", "not renewed"))
+    assert not decision.locks
+    assert not decision.granted
+    assert decision.refusals == dict.fromkeys(claims or (), STALE)
+
+
+@pytest.mark.parametrize(("ownership", "claims"), [(None, {A: CLAIM}), (owned({A: ["0"]}), None)])
+def test_not_knowing_holds_what_is_certain(ownership: Ownership | None, claims: dict[PodKey, Wanted] | None) -> None:
     gpus = {"0": gpu(LOCKED), "1": gpu(Setting.UNKNOWN)}
-    decision = decide(gpus=gpus, allocations=allocations, claims=claims, lease=FRESH)
+    decision = decide(gpus=gpus, ownership=ownership, claims=claims, barred=None)
     assert decision.resets == (Reset("1", "its clocks are unknown"),)
     assert not decision.locks
 
@@ -170,39 +185,55 @@ gpu_state = st.builds(
     GpuState, st.one_of(st.none(), st.just([]), clock_list), commanded, st.sampled_from(["", "refused"])
 )
 pod_key = st.sampled_from([PodKey("prod", name) for name in "abcd"])
-uuids = st.sampled_from([*"012345", "MIG-1"])
+uuids = st.sampled_from([f"GPU-{index}" for index in range(6)])
+device_id = st.one_of(uuids, uuids, uuids, uuids.map("{}::0".format), st.sampled_from(["MIG-1", "GPU-away"]))
 
 
 @given(
-    st.dictionaries(st.sampled_from("012345"), gpu_state),
-    st.none() | st.dictionaries(pod_key, st.lists(uuids, max_size=4)),
+    st.dictionaries(uuids, gpu_state),
+    st.none() | st.dictionaries(pod_key, st.lists(device_id, max_size=4)),
+    st.dictionaries(pod_key, st.sampled_from(["Running", "Running", "Pending", "Failed"])),
     st.none() | st.dictionaries(pod_key, wanted),
-    st.sampled_from([FRESH, STALE]),
+    st.sampled_from([None, None, STALE]),
+    st.sets(uuids, max_size=1),
 )
 def test_every_decision_is_safe(
     gpus: dict[str, GpuState],
-    allocations: dict[PodKey, list[str]] | None,
+    held: dict[PodKey, list[str]] | None,
+    phases: dict[PodKey, str],
     claims: dict[PodKey, Wanted] | None,
-    lease: LeaseState,
+    barred: Refusal | None,
+    partitioned: set[str],
 ) -> None:
-    decision = decide(gpus=gpus, allocations=allocations, claims=claims, lease=lease)
+    mig = {uuid: uuid in partitioned for uuid in gpus}
+    devices = [HeldDevice(pod, "nvidia.com/gpu", device) for pod, ids in (held or {}).items() for device in ids]
+    owners = find_owners(devices, mig=mig, pods={pod: ("uid", phase) for pod, phase in phases.items()})
+    ownership = None if held is None else owners
+    decision = decide(gpus=gpus, ownership=ownership, claims=claims, barred=barred)
     reset = {command.uuid for command in decision.resets}
     locked = [uuid for command in decision.locks for uuid in command.uuids]
     assert len(locked) == len(set(locked))
     assert not reset & set(locked)
     for lock in decision.locks:
-        assert lease.fresh
-        assert allocations is not None
+        assert barred is None
+        assert held is not None
         assert claims is not None
-        assert set(lock.uuids) == set(allocations[lock.pod])
+        assert phases[lock.pod] == "Running"
+        assert set(lock.uuids) == set(held[lock.pod])
+        assert not partitioned & set(lock.uuids)
         for uuid in lock.uuids:
             assert set(lock.clocks) <= set(gpus[uuid].supported_mhz or ())
-            assert [pod for pod, held in allocations.items() if uuid in held] == [lock.pod]
+            users = {pod for pod, ids in held.items() if uuid in {each.partition("::")[0] for each in ids}}
+            assert {pod for pod in users if phases.get(pod) != "Failed"} == {lock.pod}
     assert all(before.pod != after.pod for before, after in pairwise(decision.locks))
-    if not lease.fresh:
-        assert reset == {uuid for uuid, state in gpus.items() if state.commanded is not Setting.DEFAULT}
-    if allocations is not None and claims is not None:
+    set_before = {uuid for uuid, state in gpus.items() if state.commanded is not Setting.DEFAULT}
+    if barred:
+        assert reset == set_before
+    elif held is not None and claims is not None:
+        granted = {uuid for pod in decision.granted for uuid in held[pod]}
+        assert reset == set_before - granted
         for pod in claims:
-            settings = {gpus[uuid].commanded for uuid in allocations.get(pod, []) if uuid in gpus and uuid not in reset}
+            settings = {gpus[uuid].commanded for uuid in held.get(pod, []) if uuid in gpus and uuid not in reset}
             touched = any(lock.pod == pod for lock in decision.locks)
             assert touched or len(settings) <= 1
+            assert (pod in decision.granted) != (pod in decision.refusals)

@@ -121,5 +121,11 @@ def test_node_summary():
             gpu("GPU-2", min_clock_megahertz=345, max_clock_megahertz=1980),
         ]
     )
-    assert status.to_dict()["summary"] == {"product": "H100,A100", "gpuCount": 3, "allocated": 2, "claimed": 1}
+    assert status.to_dict()["summary"] == {
+        "product": "H100,A100",
+        "gpuCount": 3,
+        "allocated": 2,
+        "claimed": 1,
+        "energyOnly": 0,
+    }
     assert GPUNodeStatus.model_validate(status.to_dict()) == status

@@ -12,7 +12,7 @@ from kubernetes.client.exceptions import ApiException
 from dynawatt.adapters.kubernetes.client import api_client, request_json, resource_path
 from dynawatt.api.base import ClockRange
 from dynawatt.api.conditions import ConditionType, Reason, set_condition
-from dynawatt.api.gpunode import GPUNodeStatus, GPUStatus
+from dynawatt.api.gpunode import EnergyOnly, GPUNodeStatus, GPUStatus
 from dynawatt.api.group import API_VERSION, GPUNODE_KIND, GPUNODE_PLURAL, LLMSERVICE_KIND, LLMSERVICE_PLURAL
 from dynawatt.api.llmservice import Knob, LLMServiceSpec
 from dynawatt.api.llmservice_status import (
@@ -181,15 +181,26 @@ def test_node_status_is_kept_and_shown(send, kubectl):
                 max_clock_megahertz=1980,
                 allocated_to="prod/llama-0" if index < 4 else None,
                 claim=ClockRange(min_megahertz=800, max_megahertz=1410) if index < 2 else None,
+                energy_only=EnergyOnly(reason="GPUShared", message="2 pods hold it") if index == 7 else None,
+                health="Unhealthy" if index == 6 else "Healthy",
+                xids=[31, 79] if index == 6 else [],
             )
             for index in range(8)
         ],
         conditions=set_condition(
-            [],
-            ConditionType.CLOCKS_GOVERNED,
-            True,
-            reason=Reason.CLAIMS_APPLIED,
-            message="",
+            set_condition(
+                [],
+                ConditionType.CLOCKS_GOVERNED,
+                True,
+                reason=Reason.CLAIMS_APPLIED,
+                message="",
+                observed_generation=1,
+                now=NOW,
+            ),
+            ConditionType.GPUS_HEALTHY,
+            False,
+            reason=Reason.GPU_UNHEALTHY,
+            message="GPU-6: XID 79.",
             observed_generation=1,
             now=NOW,
         ),
@@ -207,6 +218,7 @@ def test_node_status_is_kept_and_shown(send, kubectl):
         "ALLOCATED": "4",
         "CLAIMED": "2",
         "GOVERNED": "True",
+        "HEALTHY": "False",
     }
 
 

@@ -18,6 +18,8 @@ from dynawatt.quantities import seconds
 class PodClaim:
     """What a pod's governor works with."""
 
+    service: str
+    """The LLMService it serves, as namespace/name."""
     floor_mhz: int
     ceiling_mhz: int
     table: GovernorTable
@@ -69,6 +71,7 @@ def _pod_claim(text: str, status: Mapping[str, Any], lease: str) -> PodClaim:
             f"clock claim names the lease {claim.lease!r}: must be {lease!r}, which this agent watches"
         )
     return PodClaim(
+        service=claim.service,
         floor_mhz=claim.floor_megahertz,
         ceiling_mhz=claim.ceiling_megahertz,
         table=table,

@@ -1,8 +1,8 @@
 """From claims to clock commands: the agent's whole decision, without I/O or clock.
 
 A GPU's clocks are locked exactly while it belongs to one pod alone, that pod
-carries a valid claim, and the operator's Lease is fresh. In every other case the
-GPU is brought back to its default clocks. The GPUs of a pod are one group: the
+carries a valid claim, and nothing bars all claims (a stale Lease, the cluster-wide
+switch). In every other case a GPU that we locked is brought back to its default. The GPUs of a pod are one group: the
 slowest sets the pace of tensor parallelism, so all have the same range or none
 has any. That range ends at the clock that the pod's governor chose, and begins at
 the floor of the claim, so that an idle GPU may drop.
@@ -12,11 +12,13 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from dynawatt.agent.lease import LeaseState
 from dynawatt.api.conditions import Reason
 from dynawatt.ports import PodKey
+
+if TYPE_CHECKING:
+    from dynawatt.agent.ownership import Ownership
 
 
 class ClockRange(NamedTuple):
@@ -42,8 +44,9 @@ class Setting(Enum):
     """What a GPU is set to when it is not a range."""
 
     DEFAULT = "default"
+    """Reset by us, or never touched."""
     UNKNOWN = "unknown"
-    """A command failed half-way, the driver restarted, or nothing was commanded yet: the driver has no getter."""
+    """A command failed half-way, the driver restarted, or the journal names it: the driver has no getter."""
 
     def __str__(self) -> str:
         """Render for logs."""
@@ -102,37 +105,31 @@ class Decision:
 def decide(
     *,
     gpus: Mapping[str, GpuState],
-    allocations: Mapping[PodKey, Sequence[str]] | None,
+    ownership: "Ownership | None",
     claims: Mapping[PodKey, Wanted] | None,
-    lease: LeaseState,
+    barred: Refusal | None,
 ) -> Decision:
     """What must change so that the clocks of this node follow its claims.
 
     Args:
         gpus: Every GPU of the node by UUID.
-        allocations: GPU UUIDs of every pod, or None when they could not be read.
+        ownership: Which pod holds which GPU, or None when that could not be read.
         claims: The valid claims of the pods on this node with the clocks chosen, or None when they are not known.
-        lease: The operator's Lease now.
+        barred: Why no claim holds now, whatever it says; None when claims hold.
     """
-    if not lease.fresh:
-        stale = Refusal(Reason.LEASE_STALE, lease.reason)
-        return Decision(resets=_resets(gpus, gpus, lease.reason), refusals=dict.fromkeys(claims or {}, stale))
-    if allocations is None or claims is None:
+    if barred:
+        return Decision(resets=_resets(gpus, gpus, barred.message), refusals=dict.fromkeys(claims or {}, barred))
+    if ownership is None or claims is None:
         unsure = [uuid for uuid, gpu in gpus.items() if gpu.commanded is Setting.UNKNOWN]
         return Decision(resets=_resets(gpus, unsure, "its clocks are unknown"))
-
-    holders: dict[str, list[PodKey]] = {}
-    for pod, uuids in allocations.items():
-        for uuid in uuids:
-            holders.setdefault(uuid, []).append(pod)
 
     locks: list[Lock] = []
     refusals: dict[PodKey, Refusal] = {}
     granted: dict[PodKey, ClockRange] = {}
     governed: set[str] = set()
     for pod, claim in claims.items():
-        uuids = tuple(dict.fromkeys(allocations.get(pod, ())))
-        refusal = _refusal(uuids, gpus=gpus, holders=holders)
+        uuids = ownership.gpus.get(pod, ())
+        refusal = ownership.refusals.get(pod) or _refusal(uuids, gpus)
         common_mhz = [] if refusal else _common_clocks(gpus[uuid].supported_mhz or () for uuid in uuids)
         if refusal or not common_mhz:
             refusals[pod] = refusal or _unsupported("its GPUs have no supported clock in common")
@@ -145,7 +142,7 @@ def decide(
     released = [uuid for uuid in gpus if uuid not in governed]
     return Decision(
         resets=tuple(
-            Reset(uuid, _why_released(holders.get(uuid, []), refusals))
+            Reset(uuid, _why_released(ownership.holders.get(uuid, ()), refusals))
             for uuid in released
             if gpus[uuid].commanded is not Setting.DEFAULT
         ),
@@ -179,16 +176,10 @@ def at_least(clock_mhz: int, granted: ClockRange, supported_mhz: Sequence[int]) 
     return min(max(above_mhz, granted.min_mhz), granted.max_mhz)
 
 
-def _refusal(
-    uuids: Sequence[str], *, gpus: Mapping[str, GpuState], holders: Mapping[str, list[PodKey]]
-) -> Refusal | None:
+def _refusal(uuids: Sequence[str], gpus: Mapping[str, GpuState]) -> Refusal | None:
     if not uuids:
         return Refusal(Reason.CLAIMS_PENDING, "it holds no GPU of this node")
     for uuid in uuids:
-        if uuid not in gpus:
-            return _unsupported(f"{uuid} is not a whole GPU known on this node")
-        if len(holders[uuid]) > 1:
-            return _unsupported(f"{uuid} is held by {len(holders[uuid])} pods")
         if gpus[uuid].refused:
             return Refusal(Reason.GPU_ERROR, gpus[uuid].refused)
         if gpus[uuid].supported_mhz is None:

@@ -1,120 +1,71 @@
-"""The agent's HTTP face: ``/metrics`` from the last cycle's view, ``/healthz`` from its age.
+"""The agent's HTTP face: ``/metrics`` from the last cycle's view, ``/healthz`` and ``/readyz`` from its age.
 
 A scrape reads no GPU: it renders what the last cycle saw, so that a slow driver
 slows no scrape and energy, power and clock belong to the same moment. Reading
 threads only ever see whole views. Values that could not be read are left out.
+
+Metrics about pods carry their namespace and name as ``namespace`` and ``pod``:
+scrape the agent with ``honor_labels: true``, or Prometheus puts the agent's own there.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from dynawatt.agent.actuating import requested_mhz
-from dynawatt.agent.governing import REASONS
-from dynawatt.agent.metering import NOBODY
+from dynawatt.agent.efficiency import TokenEnergy
+from dynawatt.agent.families.agent import agent_families
+from dynawatt.agent.families.gpus import gpu_families
+from dynawatt.agent.families.making import Families
+from dynawatt.agent.families.pods import pod_families
 from dynawatt.agent.view import NodeView
 from dynawatt.errors import OperationError
-from dynawatt.quantities import HZ_PER_MHZ
+from dynawatt.ports import PodKey
 
-_LABELS: Final = ("node", "gpu_uuid", "namespace", "pod")
 _PLAIN_TEXT: Final = "text/plain; charset=utf-8"
 
 
 class NodeCollector(Collector):
-    """Renders the view it was last given as Prometheus metrics."""
+    """Renders the view it was last given as Prometheus metrics. ``clock_s`` is monotonic time in seconds."""
 
-    def __init__(self, node: str) -> None:
-        self._node = node
-        self.view: NodeView | None = None
+    def __init__(self, node: str, *, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._make = Families(node)
+        self._clock_s = clock_s
+        self._token_energy = TokenEnergy()
+        self._shown: tuple[NodeView, Mapping[PodKey, float]] | None = None
+
+    @property
+    def view(self) -> NodeView | None:
+        """What is shown; None before the first cycle has ended. Set by one thread, once a cycle."""
+        return self._shown and self._shown[0]
+
+    @view.setter
+    def view(self, view: NodeView) -> None:
+        self._shown = view, self._token_energy.observe(view.energy_j, view.serving, self._clock_s())
 
     def collect(self) -> Iterator[Metric]:
         """All families; nothing before the first cycle has ended."""
-        view = self.view
-        if view is None:
+        if self._shown is None:
             return
-        energy = CounterMetricFamily(
-            "dynawatt_gpu_energy_joules",
-            "Energy of a GPU while a pod held it; no pod when nobody or several.",
-            None,
-            _LABELS,
-        )
-        for key, energy_j in view.energy_j.items():
-            energy.add_metric((self._node, key.uuid, *key.pod), energy_j)
-        yield energy
-        yield from self._gpu_gauges(view)
-        yield from self._governors(view)
-        failures = CounterMetricFamily(
-            "dynawatt_clock_set_failures", "Clock commands that the driver refused.", None, ("node", "reason")
-        )
-        for reason, count in view.command_failures.items():
-            failures.add_metric((self._node, reason), count)
-        yield failures
-        for name, text, count in (
-            ("cycle_failures", "Cycles that ended in an error.", view.cycle_failures),
-            ("scrape_failures", "Times that the metrics of a serving pod could not be read.", view.scrape_failures),
-        ):
-            counter = CounterMetricFamily(f"dynawatt_agent_{name}", text, None, ("node",))
-            counter.add_metric((self._node,), count)
-            yield counter
-        for name, text, value in (
-            ("cycle_seconds", "How long the last cycle took.", view.cycle_s),
-            ("lease_age_seconds", "Since the operator's lease was last seen renewed.", view.lease.age_s),
-            ("last_cycle_timestamp_seconds", "When the last cycle ended.", view.finished_unix_s),
-        ):
-            gauge = GaugeMetricFamily(f"dynawatt_agent_{name}", text, None, ("node",))
-            gauge.add_metric((self._node,), value)
-            yield gauge
-
-    def _governors(self, view: NodeView) -> Iterator[Metric]:
-        clock = GaugeMetricFamily(
-            "dynawatt_governor_clock_hertz",
-            "SM clock chosen for a pod, before it is fitted to what its GPUs support.",
-            None,
-            ("node", "namespace", "pod"),
-        )
-        reason = GaugeMetricFamily(
-            "dynawatt_governor_reason",
-            "1 for why it was chosen: starting and blind (load unknown) and burning (error budget) are the ceiling.",
-            None,
-            ("node", "namespace", "pod", "reason"),
-        )
-        for pod, governed in view.governed.items():
-            clock.add_metric((self._node, *pod), governed.clock_mhz * HZ_PER_MHZ)
-            for name in REASONS:
-                reason.add_metric((self._node, *pod, name), name == governed.reason)
-        yield from (clock, reason)
-
-    def _gpu_gauges(self, view: NodeView) -> Iterator[Metric]:
-        power = GaugeMetricFamily("dynawatt_gpu_power_watts", "Board power now.", None, _LABELS)
-        clock = GaugeMetricFamily("dynawatt_gpu_sm_clock_hertz", "SM clock now.", None, _LABELS)
-        requested = GaugeMetricFamily(
-            "dynawatt_gpu_requested_clock_hertz",
-            "SM clock that the governor chose; absent at default clocks.",
-            None,
-            _LABELS,
-        )
-        for gpu in view.gpus:
-            labels = (self._node, gpu.uuid, *(gpu.pods[0] if len(gpu.pods) == 1 else NOBODY))
-            wanted_mhz = requested_mhz(gpu.commanded)
-            if gpu.power_w is not None:
-                power.add_metric(labels, gpu.power_w)
-            if gpu.clock_mhz is not None:
-                clock.add_metric(labels, gpu.clock_mhz * HZ_PER_MHZ)
-            if wanted_mhz is not None:
-                requested.add_metric(labels, wanted_mhz * HZ_PER_MHZ)
-        yield from (power, clock, requested)
+        view, token_energy_j = self._shown
+        yield from gpu_families(self._make, view)
+        yield from pod_families(self._make, view, token_energy_j)
+        yield from agent_families(self._make, view)
 
 
 class ExportServer:
-    """Serves one collector and one health check until stopped."""
+    """Serves one collector and the probes until stopped.
 
-    def __init__(self, *, collector: Collector, unhealthy: Callable[[], str], address: str, port: int) -> None:
+    ``/healthz`` fails while cycles are missed, ``/readyz`` also before the first has ended.
+    """
+
+    def __init__(self, *, collector: NodeCollector, unhealthy: Callable[[], str], address: str, port: int) -> None:
         """Bind the address. ``unhealthy`` says what is wrong, or nothing. Raises OperationError when it is taken."""
         registry = CollectorRegistry()
         registry.register(collector)
@@ -128,10 +79,14 @@ class ExportServer:
                     encode, content_type = choose_encoder(self.headers.get("Accept", ""))
                     self._answer(200, encode(registry), content_type)
                 elif path == "/healthz":
-                    problem = unhealthy()
-                    self._answer(503 if problem else 200, (problem or "ok").encode(), _PLAIN_TEXT)
+                    self._probe(unhealthy())
+                elif path == "/readyz":
+                    self._probe(unhealthy() or ("" if collector.view else "no cycle has ended yet"))
                 else:
-                    self._answer(404, b"there are /metrics and /healthz", _PLAIN_TEXT)
+                    self._answer(404, b"there are /metrics, /healthz and /readyz", _PLAIN_TEXT)
+
+            def _probe(self, problem: str) -> None:
+                self._answer(503 if problem else 200, (problem or "ok").encode(), _PLAIN_TEXT)
 
             def _answer(self, status: int, body: bytes, content_type: str) -> None:
                 self.send_response(status)

@@ -15,15 +15,19 @@ from dynawatt.adapters.kubernetes.watch import NotSyncedError, Watcher
 from dynawatt.adapters.pod_scraper import PodScraper
 from dynawatt.agent.actuating import Actuator
 from dynawatt.agent.exporting import ExportServer, NodeCollector
+from dynawatt.agent.journal import Journal
 from dynawatt.agent.loop import Agent
 from dynawatt.agent.reporting import StatusReporter
 from dynawatt.agent.view import NodeView
 from dynawatt.api.group import LEASE_NAME
+from dynawatt.api.switch import SWITCH_NAME
 from dynawatt.ports import GpuDevice, PodAllocations
 
 # The operator renews every 10 s: a Lease watch that is silent for longer is dead or the operator is.
 _LEASE_SILENCE_S: Final = 12.0
 _LEASE_MAX_PAUSE_S: Final = 3.0
+# Nobody writes the switch for weeks, so a watch that died unseen must end by itself.
+_SWITCH_TIMEOUT_S: Final = 30.0
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +44,7 @@ class Settings:
 
 
 class WatchedCluster:
-    """The pods of one node and the operator's Lease, kept up to date by two watches."""
+    """The pods of one node, the operator's Lease and the cluster-wide switch, each kept up to date by a watch."""
 
     def __init__(self, api: ApiClient, *, node: str, namespace: str) -> None:
         self._pods = Watcher(api, resource_path("v1", "pods"), field_selector=f"spec.nodeName={node}")
@@ -51,16 +55,25 @@ class WatchedCluster:
             silence_s=_LEASE_SILENCE_S,
             max_pause_s=_LEASE_MAX_PAUSE_S,
         )
+        self._switch = Watcher(
+            api,
+            resource_path("v1", "configmaps", namespace=namespace),
+            field_selector=f"metadata.name={SWITCH_NAME}",
+            server_timeout_s=_SWITCH_TIMEOUT_S,
+            silence_s=_SWITCH_TIMEOUT_S + 2.0,
+            max_pause_s=_LEASE_MAX_PAUSE_S,
+        )
+        self._watchers = (self._pods, self._lease, self._switch)
 
     def start(self) -> None:
         """Begin to watch."""
-        self._pods.start()
-        self._lease.start()
+        for watcher in self._watchers:
+            watcher.start()
 
     def stop(self) -> None:
-        """End both watches."""
-        self._pods.stop(timeout_s=1.0)
-        self._lease.stop(timeout_s=1.0)
+        """End all watches."""
+        for watcher in self._watchers:
+            watcher.stop(timeout_s=1.0)
 
     def pods(self) -> Iterable[Mapping[str, Any]] | None:
         """Pods of the node; None before they were first listed."""
@@ -75,10 +88,19 @@ class WatchedCluster:
 
     def lease(self) -> tuple[bool, Mapping[str, Any] | None]:
         """Whether anything is known of the Lease, and the Lease if it exists."""
-        try:
-            return True, next(iter(self._lease.snapshot().values()), None)
-        except NotSyncedError:
-            return False, None
+        return _only(self._lease)
+
+    def switch(self) -> tuple[bool, Mapping[str, Any] | None]:
+        """Whether anything is known of the switch, and its ConfigMap if it exists."""
+        return _only(self._switch)
+
+
+def _only(watcher: Watcher) -> tuple[bool, Mapping[str, Any] | None]:
+    """Of a collection with one object at most: whether it was listed, and the object."""
+    try:
+        return True, next(iter(watcher.snapshot().values()), None)
+    except NotSyncedError:
+        return False, None
 
 
 def run_agent(
@@ -87,9 +109,10 @@ def run_agent(
     api: ApiClient,
     devices: Sequence[GpuDevice],
     allocations: PodAllocations,
+    journal: Journal,
     stop: threading.Event,
 ) -> None:
-    """Govern until ``stop`` is set; GPUs are at their default clocks afterwards. Raises OperationError at the start."""
+    """Govern until ``stop`` is set; no GPU is locked by us afterwards. Raises OperationError at the start."""
     collector = NodeCollector(settings.node)
     scraper = PodScraper()
     reporter = StatusReporter(GpuNodeStore(api, settings.node))
@@ -100,7 +123,7 @@ def run_agent(
         reporter.submit(view)
 
     agent = Agent(
-        actuator=Actuator(devices),
+        actuator=Actuator(devices, journal=journal),
         allocations=allocations,
         pod_metrics=scraper,
         cluster=cluster,

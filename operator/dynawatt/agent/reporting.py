@@ -1,4 +1,4 @@
-"""The node's GPUNode: its status made from a view, and a thread that writes it when it changed.
+"""A thread that writes the status of the node's GPUNode when it changed.
 
 Writing has a thread of its own because the API may be slow or away, and clocks
 must not wait for it. Only the newest view counts; those in between are dropped.
@@ -6,21 +6,17 @@ must not wait for it. Only the newest view counts; those in between are dropped.
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from dynawatt.agent.enforcing import ClockRange, Setting
-from dynawatt.agent.view import HOLD_S, GpuView, NodeView
-from dynawatt.api.base import ClockRange as ApiClockRange
-from dynawatt.api.conditions import ConditionType, Reason, set_condition
-from dynawatt.api.gpunode import ClockControl, GPUNodeStatus, GPUStatus
+from dynawatt.agent.describing import node_status
+from dynawatt.agent.view import NodeView
+from dynawatt.api.gpunode import GPUNodeStatus
 from dynawatt.errors import OperationError
-from dynawatt.ports import PodKey
 
 _FIRST_PAUSE_S: Final = 1.0
 _MAX_PAUSE_S: Final = 30.0
-_NAMED_PODS: Final = 3
 
 _log = logging.getLogger(__name__)
 
@@ -35,71 +31,6 @@ class StatusStore(Protocol):
     def save(self, status: GPUNodeStatus) -> None:
         """Replace the status. Raises OperationError."""
         ...
-
-
-def node_status(view: NodeView, *, previous: GPUNodeStatus, now: datetime) -> GPUNodeStatus:
-    """The status for a view; ``previous`` keeps the transition times of conditions that did not change."""
-    governed, reason, message = _governed(view)
-    return GPUNodeStatus(
-        gpus=[_gpu_status(gpu) for gpu in view.gpus],
-        conditions=set_condition(
-            previous.conditions,
-            ConditionType.CLOCKS_GOVERNED,
-            governed,
-            reason=reason,
-            message=message,
-            observed_generation=1,  # a GPUNode has no spec, so its generation never moves
-            now=now,
-        ),
-    )
-
-
-def _gpu_status(gpu: GpuView) -> GPUStatus:
-    # Which clock it has within the claim changes by the second: that is in the metrics.
-    claim = gpu.claim if isinstance(gpu.commanded, ClockRange) else None
-    control = ClockControl.SUPPORTED if gpu.supported_mhz else ClockControl.UNSUPPORTED
-    return GPUStatus(
-        uuid=gpu.uuid,
-        product=gpu.product,
-        clock_control=ClockControl.UNKNOWN if gpu.supported_mhz is None else control,
-        min_clock_megahertz=gpu.supported_mhz[0] if gpu.supported_mhz else None,
-        max_clock_megahertz=gpu.supported_mhz[-1] if gpu.supported_mhz else None,
-        allocated_to=str(gpu.pods[0]) if gpu.pods else None,
-        claim=ApiClockRange(min_megahertz=claim.min_mhz, max_megahertz=claim.max_mhz) if claim else None,
-    )
-
-
-def _governed(view: NodeView) -> tuple[bool | None, Reason, str]:
-    unknown = [gpu.uuid for gpu in view.gpus if gpu.commanded is Setting.UNKNOWN]
-    if unknown:
-        return False, Reason.GPU_ERROR, f"The clocks of {', '.join(unknown)} could be neither set nor reset."
-    if view.stopped:
-        return None, Reason.NO_CLAIMS, "The agent of this node stopped and brought all clocks back to default."
-    if not view.lease.fresh:
-        return False, Reason.LEASE_STALE, f"All clocks are at default: {view.lease.reason}."
-    if view.allocations_problem:
-        held = f"Clocks are held as they are for {HOLD_S:.0f} s, then brought back to default"
-        return None, Reason.ALLOCATIONS_UNAVAILABLE, f"{held}: {view.allocations_problem}."
-    return _of_claims(view)
-
-
-def _of_claims(view: NodeView) -> tuple[bool, Reason, str]:
-    if view.refusals:
-        told = _told({pod: refusal.message for pod, refusal in view.refusals.items()})
-        return False, view.refusals[min(view.refusals)].reason, f"Claims without effect: {told}."
-    unread = {pod: governed.problem for pod, governed in view.governed.items() if governed.problem}
-    if unread:
-        told = _told(unread)
-        return True, Reason.CLAIMS_APPLIED, f"GPUs of pods whose metrics cannot be read are at their ceiling: {told}."
-    if view.claims:
-        return True, Reason.CLAIMS_APPLIED, "All claimed GPUs are kept within their claims."
-    return True, Reason.NO_CLAIMS, "No GPU is claimed; all run at their default clocks."
-
-
-def _told(problems: Mapping[PodKey, str]) -> str:
-    named = [f"{pod}: {problem}" for pod, problem in sorted(problems.items())]
-    more = f"; and {len(named) - _NAMED_PODS} more" if len(named) > _NAMED_PODS else ""
-    return f"{'; '.join(named[:_NAMED_PODS])}{more}"
 
 
 class StatusReporter:
@@ -158,10 +89,10 @@ class StatusReporter:
                 continue
             try:
                 self.write(view)
-            except OperationError as error:
+            except Exception as error:  # whatever cannot be written now must not keep later views from it
                 pause_s = min(max(2 * pause_s, _FIRST_PAUSE_S), _MAX_PAUSE_S)
                 if str(error) != self._problem:
-                    _log.warning("gpunode error=%r", str(error))
+                    _log.warning("gpunode error=%r", str(error), exc_info=not isinstance(error, OperationError))
                 self._problem = str(error)
                 self._stopping.wait(pause_s)
                 self._wake.set()

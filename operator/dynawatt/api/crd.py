@@ -84,8 +84,8 @@ def _gpunode() -> Document:
         plural=GPUNODE_PLURAL,
         short_names=[],
         scope="Cluster",
-        description="A GPUNode shows the GPUs of the node of the same name: which pod holds each and which clocks it "
-        "is kept within. It is written by dynawatt's agent on that node and has nothing to set.",
+        description="A GPUNode shows the GPUs of the node of the same name: which pod holds each, which clocks "
+        "it is kept within, and whether it is healthy. Written by dynawatt's agent on that node; nothing is to be set.",
         properties={"status": structural_schema(GPUNodeStatus, with_defaults=False)},
         required=[],
         columns=[
@@ -94,7 +94,16 @@ def _gpunode() -> Document:
             _column("Allocated", ".status.summary.allocated", "GPUs that a pod holds", type_="integer"),
             _column("Claimed", ".status.summary.claimed", "GPUs that are kept within a claim", type_="integer"),
             _column("Governed", _condition("ClocksGoverned", "status"), "Whether GPU clocks follow the claims"),
+            _column("Healthy", _condition("GPUsHealthy", "status"), "Whether no GPU has failed"),
+            _column(
+                "Energy-only",
+                ".status.summary.energyOnly",
+                "GPUs whose clock is left alone because of how they are used",
+                type_="integer",
+                wide=True,
+            ),
             _column("Reason", _condition("ClocksGoverned", "reason"), "Why clocks are governed or not", wide=True),
+            _column("Health", _condition("GPUsHealthy", "reason"), "Why the GPUs are healthy or not", wide=True),
             _AGE,
         ],
     )

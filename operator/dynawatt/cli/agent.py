@@ -4,7 +4,6 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
@@ -13,14 +12,20 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from dynawatt.adapters.kubernetes.client import api_client
+from dynawatt.adapters.nvml.node import NvmlNode, open_gpus
+from dynawatt.adapters.podresources.client import SOCKET, PodResourcesClient
+from dynawatt.agent.actuating import Actuator
+from dynawatt.agent.journal import Journal
 from dynawatt.agent.process import Settings, run_agent
+from dynawatt.agent.resetting import reset_all
 from dynawatt.api.base import DnsLabel, DnsName
 from dynawatt.api.group import DEFAULT_NAMESPACE
 from dynawatt.errors import InvalidInputError, OperationError
-from dynawatt.ports import GpuDevice, GpuError
-from dynawatt.sandbox.simulated_gpus import SimulatedNodeClient
+from dynawatt.ports import ClockMethod
 
 _GPUS_WITHIN_S: Final = 30.0
+_RETRY_S: Final = 0.5
+_JOURNAL: Final = Path("/var/lib/dynawatt")
 _NODE_NAME: Final[TypeAdapter[str]] = TypeAdapter(DnsName)
 _NAMESPACE: Final[TypeAdapter[str]] = TypeAdapter(DnsLabel)
 
@@ -34,46 +39,115 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class ClockChoice(StrEnum):
+    """How clocks are set."""
+
+    AUTO = "auto"
+    LOCKED = "locked"
+    APPLICATIONS = "applications"
+    NONE = "none"
+
+    @property
+    def method(self) -> ClockMethod | None:
+        """None where the driver decides."""
+        return {
+            ClockChoice.AUTO: None,
+            ClockChoice.LOCKED: ClockMethod.LOCKED_CLOCKS,
+            ClockChoice.APPLICATIONS: ClockMethod.APPLICATIONS_CLOCKS,
+            ClockChoice.NONE: ClockMethod.NONE,
+        }[self]
+
+
+_JournalDir = Annotated[
+    Path,
+    typer.Option("--journal-dir", metavar="DIR", help="Where it is written down which GPUs are locked; on the node."),
+]
+_Level = Annotated[LogLevel, typer.Option("--log-level", help="How much to log.")]
+
+
 def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("agent")(agent)
+    """Add the command and the one below it."""
+    agent_app = typer.Typer(invoke_without_command=True, pretty_exceptions_enable=False)
+    agent_app.callback()(agent)
+    agent_app.command("reset-all")(reset_all_command)
+    app.add_typer(agent_app, name="agent", help="Govern the GPU clocks of one node within the operator's claims.")
 
 
 def agent(
-    *,
-    node_name: Annotated[str, typer.Option(help="The Kubernetes node whose GPUs are governed.")],
-    simulated_gpus: Annotated[str, typer.Option(metavar="URL", help="Node simulator that has the node's GPUs.")],
+    context: typer.Context,
+    node_name: Annotated[
+        str, typer.Option(envvar="NODE_NAME", help="The Kubernetes node whose GPUs are governed.")
+    ] = "",
     kubeconfig: Annotated[
         Path | None, typer.Option(metavar="FILE", help="How to reach the cluster; default: the pod's service account.")
     ] = None,
     namespace: Annotated[str, typer.Option(help="Where the operator keeps its Lease.")] = DEFAULT_NAMESPACE,
-    metrics_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of /metrics and /healthz.")] = 9410,
+    metrics_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of /metrics, /healthz and /readyz.")] = 9410,
     metrics_address: Annotated[str, typer.Option(help="Address to serve them on.")] = "127.0.0.1",
-    log_level: Annotated[LogLevel, typer.Option(help="How much to log.")] = LogLevel.INFO,
+    pod_resources_socket: Annotated[
+        Path, typer.Option(metavar="FILE", help="The kubelet's PodResources socket.")
+    ] = SOCKET,
+    journal_dir: _JournalDir = _JOURNAL,
+    clocks: Annotated[
+        ClockChoice, typer.Option(help="How clocks are set; none: energy is exported, clocks are left alone.")
+    ] = ClockChoice.AUTO,
+    log_level: _Level = LogLevel.INFO,
 ) -> None:
     """Keep the GPU clocks of one node within the operator's claims, and at default without them.
 
-    SIGTERM or Ctrl-C ends it; all clocks are at default then.
+    SIGTERM or Ctrl-C ends it; whatever it locked is at default then.
     """
+    if context.invoked_subcommand is not None:
+        return
     _check_name("--node-name", node_name, _NODE_NAME)
     _check_name("--namespace", namespace, _NAMESPACE)
-    if not simulated_gpus.startswith(("http://", "https://")):
-        raise InvalidInputError(f"--simulated-gpus {simulated_gpus!r}: must be a URL such as http://127.0.0.1:9400")
     api = api_client(kubeconfig)
     _set_up_logging(log_level)
+    stop = _stop_on_signals()
+    journal = Journal(journal_dir)
+    allocations = PodResourcesClient(pod_resources_socket)
+    try:
+        node = _wait_for_gpus(clocks.method, stop)
+        if node is None:
+            return
+        with node:
+            run_agent(
+                settings=Settings(
+                    node=node_name, namespace=namespace, metrics_address=metrics_address, metrics_port=metrics_port
+                ),
+                api=api,
+                devices=node.gpus,
+                allocations=allocations,
+                journal=journal,
+                stop=stop,
+            )
+    finally:
+        allocations.close()
+        journal.close()
+
+
+def reset_all_command(journal_dir: _JournalDir = _JOURNAL, log_level: _Level = LogLevel.INFO) -> None:
+    """Bring every GPU of this node back to its default clocks, whoever locked them; for after an uninstall.
+
+    Refused while an agent runs on the node, which would lock them again.
+    """
+    _set_up_logging(log_level)
+    journal = Journal(journal_dir)
+    try:
+        with open_gpus() as node:
+            failed = reset_all(Actuator(node.gpus, journal=journal))
+            typer.echo(f"{len(node.gpus) - len(failed)} of {len(node.gpus)} GPUs are at their default clocks")
+            if failed or node.left_out:
+                raise OperationError(f"not reset: {', '.join([*failed, *node.left_out])}; a reboot of the node does it")
+    finally:
+        journal.close()
+
+
+def _stop_on_signals() -> threading.Event:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    simulator = SimulatedNodeClient(simulated_gpus, node_name)
-    try:
-        devices = _wait_for_gpus(simulator, node_name, stop)
-        if devices:
-            settings = Settings(
-                node=node_name, namespace=namespace, metrics_address=metrics_address, metrics_port=metrics_port
-            )
-            run_agent(settings=settings, api=api, devices=devices, allocations=simulator, stop=stop)
-    finally:
-        simulator.close()
+    return stop
 
 
 def _set_up_logging(level: LogLevel) -> None:
@@ -83,11 +157,12 @@ def _set_up_logging(level: LogLevel) -> None:
         datefmt="%Y-%m-%dT%H:%M:%S",
     )
     logging.Formatter.converter = time.gmtime
-    for library in ("httpx", "httpcore", "urllib3"):
-        logging.getLogger(library).setLevel(logging.WARNING)
+    logging.getLogger("urllib3").setLevel(logging.WARNING)
 
 
 def _check_name(option: str, name: str, kind: TypeAdapter[str]) -> None:
+    if not name:
+        raise InvalidInputError(f"{option} is missing: give it, or set NODE_NAME from the pod's spec.nodeName")
     try:
         kind.validate_python(name)
     except ValidationError as error:
@@ -96,23 +171,14 @@ def _check_name(option: str, name: str, kind: TypeAdapter[str]) -> None:
         ) from None
 
 
-def _wait_for_gpus(simulator: SimulatedNodeClient, node: str, stop: threading.Event) -> Sequence[GpuDevice]:
-    """The node's GPUs once the simulator knows the node; none when told to stop before."""
+def _wait_for_gpus(method: ClockMethod | None, stop: threading.Event) -> NvmlNode | None:
+    """The node's GPUs once the driver answers, which after a boot takes a while; None when told to stop before."""
     deadline_s = time.monotonic() + _GPUS_WITHIN_S
-    problem = ""
     while not stop.is_set():
         try:
-            devices = simulator.devices()
-        except GpuError as error:
-            problem = str(error)
-        else:
-            if devices:
-                return devices
-            problem = "the node has none"
-        if time.monotonic() >= deadline_s:
-            raise OperationError(
-                f"no GPU of node {node!r} found within {_GPUS_WITHIN_S:.0f} s: {problem}; "
-                "check --simulated-gpus and --node-name"
-            )
-        stop.wait(0.5)
-    return []
+            return open_gpus(clock_method=method)
+        except OperationError:
+            if time.monotonic() >= deadline_s:
+                raise
+            stop.wait(_RETRY_S)
+    return None
