@@ -1,8 +1,8 @@
 import math
-from types import SimpleNamespace
 
 import pytest
 
+from dynawatt.cli.demo.agents import Agents, NodeReading, energy_now, node_reading
 from dynawatt.cli.demo.scenario import TraceFit, load_scenario
 from dynawatt.cli.demo.view import DemoView, sparkline
 from dynawatt.cli.demo.watching import ServiceWatch
@@ -55,29 +55,42 @@ def test_a_load_that_no_fleet_here_can_carry_is_refused():
         load_scenario(None, **OPTIONS | {"rate_scale": 10.0})
 
 
-class Gpus:
-    """A simulated node; a GPU that no pod holds runs at its default clock."""
-
-    def __init__(self, *clocks_mhz):
-        held = [{"smClockMhz": clock, "pod": {"namespace": "default", "name": "a"}} for clock in clocks_mhz]
-        self._gpus = [*held, {"smClockMhz": 1980, "pod": None}]
-
-    def devices(self):
-        return [SimpleNamespace(uuid=index) for index in range(len(self._gpus))]
-
-    def gpu(self, uuid):
-        return self._gpus[uuid]
+def reading(*held_mhz, unix_s=100.0, energy_j=0.0, power_w=0.0):
+    """A node; a GPU that no pod holds runs at its default clock."""
+    return NodeReading(unix_s, energy_j, power_w, [*held_mhz, 1980.0], held_mhz)
 
 
 def test_clocks_are_those_of_the_gpus_that_pods_hold():
-    watch = ServiceWatch(api=None, nodesim_url="http://unused", nodes=["a", "b"], namespace="default", name="llama")
+    watch = ServiceWatch(api=None, agents=Agents(()), namespace="default", name="llama")
     view = DemoView(load_scenario(None, **OPTIONS), 60.0)
     assert view.clock_mhz(watch) == 1980
-    for nodes in ([Gpus(), Gpus()], [Gpus(1200, 1400), Gpus(1000)], [Gpus(1500), Gpus()]):
-        watch._clients = nodes
-        watch._take_clock(watch._read_clock())
+    for nodes in ([reading(), reading()], [reading(1200, 1400), reading(1000)], [reading(1500), reading()]):
+        watch._take_nodes(nodes)
     assert view.clock_mhz(watch) == 1500
     assert watch.clock_range_mhz == (1200, 1500)
+
+
+def test_energies_of_agents_are_carried_on_to_the_same_moment(monkeypatch):
+    monkeypatch.setattr("dynawatt.cli.demo.agents.time.time", lambda: 101.0)
+    nodes = [reading(energy_j=5000.0, power_w=800.0), reading(energy_j=7000.0, power_w=400.0, unix_s=100.5)]
+    assert energy_now(nodes) == (101.0, 5000.0 + 800.0 + 7000.0 + 200.0)
+
+
+PAGE = """
+dynawatt_node_energy_joules_total{node="a"} 1234.5
+dynawatt_agent_last_cycle_timestamp_seconds{node="a"} 1.7e9
+dynawatt_gpu_power_watts{gpu_uuid="0",namespace="",node="a",pod=""} 70.0
+dynawatt_gpu_power_watts{gpu_uuid="1",namespace="p",node="a",pod="x"} 430.0
+dynawatt_gpu_sm_clock_hertz{gpu_uuid="0",namespace="",node="a",pod=""} 1.98e+09
+dynawatt_gpu_sm_clock_hertz{gpu_uuid="1",namespace="p",node="a",pod="x"} 9e+08
+"""
+
+
+def test_an_agents_page():
+    assert node_reading(PAGE) == NodeReading(1.7e9, 1234.5, 500.0, [1980.0, 900.0], [900.0])
+    for name in ("dynawatt_node_energy_joules_total", "dynawatt_agent_last_cycle_timestamp_seconds"):
+        with pytest.raises(ValueError, match="measured nothing yet"):
+            node_reading(PAGE.replace(name, "something_else"))
 
 
 def test_sparkline():

@@ -11,6 +11,8 @@ from datetime import datetime
 import httpx
 import pytest
 
+from dynawatt.sandbox.build import ensure_built
+from dynawatt.sandbox.paths import binaries_root
 from dynawatt.sandbox.processes import find_marked
 from dynawatt.sandbox.state import directory_of, existing_names, load_state
 
@@ -73,6 +75,19 @@ def pod(sandbox_kubectl):
     yield create
     for each in created:
         sandbox_kubectl("delete", "pod", each, "--ignore-not-found", "--force", "--grace-period=0")
+
+
+def test_build_makes_the_driver_too(tmp_path, monkeypatch):
+    ensure_built()
+    programs = [path for path in binaries_root().iterdir() if not path.name.startswith(("driver-", "."))]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    binaries_root().mkdir(parents=True)
+    for path in programs:
+        (binaries_root() / path.name).symlink_to(path)
+    for _ in range(2):
+        done = dynawatt("build")
+        assert done.returncode == 0, done.stderr
+        assert [path.name for path in binaries_root().glob("driver-current-*/*")] == ["libnvidia-ml.so.1"]
 
 
 def test_the_life_of_a_sandbox(name):
@@ -233,48 +248,3 @@ def test_prometheus_scrapes_running_vllm_pods_only(sandbox, sandbox_kubectl, pod
     }
     until(lambda: "other" in [each["discoveredLabels"]["__meta_kubernetes_pod_name"] for each in targets("dropped")])
     assert active() == [labels]
-
-
-@pytest.mark.parametrize(
-    ("account", "verb", "resource", "allowed"),
-    [
-        ("dynawatt-operator", "patch", "deployments/scale", True),
-        ("dynawatt-operator", "patch", "deployments", False),
-        ("dynawatt-operator", "delete", "pods", False),
-        ("dynawatt-operator", "patch", "pods", True),
-        ("dynawatt-operator", "get", "secrets", False),
-        ("dynawatt-operator", "patch", "gpunodes/status", False),
-        ("dynawatt-agent", "patch", "gpunodes/status", True),
-        ("dynawatt-agent", "patch", "pods", False),
-        ("dynawatt-agent", "patch", "llmservices", False),
-        ("dynawatt-agent", "update", "leases", False),
-    ],
-)
-def test_rights_are_the_least_that_are_needed(sandbox_kubectl, account, verb, resource, allowed):
-    kind, _, subresource = resource.partition("/")
-    review = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SubjectAccessReview",
-        "spec": {
-            "user": f"system:serviceaccount:dynawatt-system:{account}",
-            "resourceAttributes": {
-                "namespace": "dynawatt-system",
-                "verb": verb,
-                "group": GROUPS[kind],
-                "resource": kind,
-                "subresource": subresource,
-            },
-        },
-    }
-    answer = sandbox_kubectl("create", "-f", "-", "-o", "jsonpath={.status.allowed}", stdin=json.dumps(review))
-    assert answer == ("true" if allowed else "false")
-
-
-GROUPS = {
-    "deployments": "apps",
-    "pods": "",
-    "secrets": "",
-    "gpunodes": "dynawatt.dev",
-    "llmservices": "dynawatt.dev",
-    "leases": "coordination.k8s.io",
-}

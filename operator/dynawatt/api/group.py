@@ -15,6 +15,9 @@ MODELPROFILE_KIND: Final = "ModelProfile"
 CLAIM_ANNOTATION: Final = f"{GROUP}/clock-claim"
 """On a vLLM pod: the operator's permission to govern this pod's GPUs (see ``claims``)."""
 
+SHAPE_LABEL: Final = f"{GROUP}/shape"
+"""On a sibling, the Deployment of a further shape: only these may the operator create, change and delete."""
+
 FINALIZER: Final = f"{GROUP}/give-back"
 """Keeps a deleted LLMService until everything it changed is given back."""
 

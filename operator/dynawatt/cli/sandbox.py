@@ -13,6 +13,7 @@ import typer
 from dynawatt.cli.sandbox_view import show_progress, status_table
 from dynawatt.sandbox.build import ensure_built
 from dynawatt.sandbox.cluster import Sandbox, bring_down
+from dynawatt.sandbox.driver.build import ensure_driver
 from dynawatt.sandbox.options import GPU_CLASSES, SandboxOptions
 from dynawatt.sandbox.state import existing_names
 
@@ -43,6 +44,7 @@ def build() -> None:
     """Build the control plane's programs into the user's cache; at once when they are there."""
     with show_progress() as progress, _terminable():
         ensure_built(progress)
+        ensure_driver(progress)
 
 
 def up(

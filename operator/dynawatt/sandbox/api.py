@@ -12,15 +12,19 @@ import yaml
 
 from dynawatt.errors import OperationError
 
-_TOKEN_S: Final = 24 * 3600
+_TOKEN_S: Final = 2**32
+"""The most that Kubernetes grants: no kubelet is here to renew tokens, so they are to outlive the sandbox."""
 _COLLECTIONS: Final = {
     "Namespace": "/api/v1/namespaces",
     "Node": "/api/v1/nodes",
+    "Pod": "/api/v1/namespaces/{namespace}/pods",
     "ServiceAccount": "/api/v1/namespaces/{namespace}/serviceaccounts",
     "ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles",
     "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
     "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/roles",
     "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings",
+    "ValidatingAdmissionPolicy": "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
+    "ValidatingAdmissionPolicyBinding": "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings",
     "CustomResourceDefinition": "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
 }
 
@@ -58,8 +62,8 @@ class ApiServer:
         """Whether the path can be read by now."""
         return self._send("GET", path).is_success
 
-    def apply(self, manifest: Mapping[str, Any]) -> None:
-        """Create the object or make it as given, by server-side apply."""
+    def apply(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Create the object or make it as given, by server-side apply; the object as it is then."""
         metadata = manifest["metadata"]
         collection = _COLLECTIONS[manifest["kind"]].format(namespace=metadata.get("namespace", ""))
         answer = self._send(
@@ -68,14 +72,21 @@ class ApiServer:
             content=json.dumps(manifest),  # JSON is YAML
             content_type="application/apply-patch+yaml",
         )
-        self._content(answer)
+        return self._content(answer)
 
-    def service_account_token(self, *, namespace: str, name: str) -> str:
-        """A new token of a ServiceAccount, valid for 24 hours."""
+    def service_account_token(self, *, namespace: str, name: str, pod: Mapping[str, Any] | None = None) -> str:
+        """A new token of a ServiceAccount.
+
+        Bound to a pod that runs as this account, it names the pod's node to the API server and dies with the pod.
+        """
+        spec: dict[str, Any] = {"expirationSeconds": _TOKEN_S}
+        if pod is not None:
+            identity = {key: pod["metadata"][key] for key in ("name", "uid")}
+            spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Pod", **identity}
         answer = self._send(
             "POST",
             f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token",
-            content=json.dumps({"spec": {"expirationSeconds": _TOKEN_S}}),
+            content=json.dumps({"spec": spec}),
             content_type="application/json",
         )
         return str(self._content(answer)["status"]["token"])

@@ -8,10 +8,11 @@ sandbox; the others wait for the lock on its directory.
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dynawatt.api.group import DEFAULT_NAMESPACE
 from dynawatt.errors import InvalidInputError, OperationError
@@ -20,7 +21,16 @@ from dynawatt.sandbox.addresses import choose_pod_network
 from dynawatt.sandbox.api import ApiServer
 from dynawatt.sandbox.build import ensure_built
 from dynawatt.sandbox.credentials import kubeconfig, new_tokens, signing_key_pem, token_file, write_private
-from dynawatt.sandbox.install import accepts_pods, install, nodes_are_ready, serves_custom_resources
+from dynawatt.sandbox.driver.build import ensure_driver
+from dynawatt.sandbox.install import (
+    AGENT_ACCOUNT,
+    OPERATOR_ACCOUNT,
+    accepts_pods,
+    agent_pod,
+    install,
+    nodes_are_ready,
+    serves_custom_resources,
+)
 from dynawatt.sandbox.launching import Component, check_running, explain_deaths, start, wait_ready, wait_until
 from dynawatt.sandbox.locking import locked_directory
 from dynawatt.sandbox.options import SandboxOptions, check_name
@@ -58,6 +68,7 @@ class Sandbox:
         """
         progress = progress or Silent()
         binaries = ensure_built(progress)
+        ensure_driver(progress)
         directory = directory_of(options.name)
         with locked_directory(directory, waiting=lambda: progress.say("Waiting for another command on this sandbox")):
             found = load_state(options.name)
@@ -123,6 +134,15 @@ class Sandbox:
         """Where its simulated GPUs answer."""
         return self.process("nodesim").url
 
+    def agent_urls(self) -> list[str]:
+        """Where the agent of each node answers. Raises InvalidInputError when there are none."""
+        return [self.process(f"agent-{node}").url for node in self.options.node_names()]
+
+    @property
+    def nodesim_directory(self) -> Path:
+        """Where the simulated drivers' files and the kubelets' sockets are."""
+        return self._state.directory / "nodesim"
+
     def process(self, name: str) -> ProcessRecord:
         """A component by its name. Raises InvalidInputError when the sandbox has no such component."""
         if name not in self._state.processes:
@@ -138,13 +158,21 @@ class Sandbox:
         """Raise OperationError that names every component that has died, with the end of its log."""
         check_running(self._state)
 
+    def operator_kubeconfig(self) -> Path:
+        """A kubeconfig file with the operator's rights and a new token. Raises OperationError."""
+        return self._service_account_kubeconfig("operator", service_account=OPERATOR_ACCOUNT)
+
+    def agent_kubeconfig(self, node: str) -> Path:
+        """A kubeconfig file with the rights of one node's agent, and its Pod. Raises OperationError."""
+        return self._service_account_kubeconfig(f"agent-{node}", service_account=AGENT_ACCOUNT, pod=agent_pod(node))
+
     def start_dynawatt(self) -> None:
         """Start the operator and one agent per node and wait until they answer. Raises OperationError."""
         components = [self._operator(), *(self._agent(node) for node in self.options.node_names())]
         start(self._state, components)
         wait_ready(self._state, components)
         monitoring.write_agent_targets(
-            self._state, {node: self.process(f"agent-{node}").url for node in self.options.node_names()}
+            self._state, dict(zip(self.options.node_names(), self.agent_urls(), strict=True))
         )
 
     def start_operator(self) -> None:
@@ -198,9 +226,7 @@ class Sandbox:
                 state=state,
             ),
             monitoring.prometheus(binaries["prometheus"], kubeconfig=self._kubeconfig_of("prometheus"), state=state),
-            dynawatt_processes.nodesim(
-                kubeconfig=self._kubeconfig_of("nodesim"), directory=state.directory / "nodesim"
-            ),
+            dynawatt_processes.nodesim(kubeconfig=self._kubeconfig_of("nodesim"), directory=self.nodesim_directory),
         ]
         start(state, components)
         with self._api() as api:
@@ -216,7 +242,7 @@ class Sandbox:
 
     def _operator(self) -> Component:
         return dynawatt_processes.operator(
-            kubeconfig=self._service_account_kubeconfig("operator", service_account="dynawatt-operator"),
+            kubeconfig=self.operator_kubeconfig(),
             prometheus_url=self.prometheus_url,
             options=self.options,
         )
@@ -224,13 +250,18 @@ class Sandbox:
     def _agent(self, node: str) -> Component:
         return dynawatt_processes.agent(
             node=node,
-            kubeconfig=self._service_account_kubeconfig(f"agent-{node}", service_account="dynawatt-agent"),
-            nodesim_url=self.nodesim_url,
+            kubeconfig=self.agent_kubeconfig(node),
+            nodesim_directory=self.nodesim_directory,
+            driver=ensure_driver(),
+            journal=self._state.directory / "journals" / node,
         )
 
-    def _service_account_kubeconfig(self, component: str, *, service_account: str) -> Path:
+    def _service_account_kubeconfig(
+        self, component: str, *, service_account: str, pod: Mapping[str, Any] | None = None
+    ) -> Path:
         with self._api() as api:
-            token = api.service_account_token(namespace=DEFAULT_NAMESPACE, name=service_account)
+            bound_to = None if pod is None else api.apply(pod)
+            token = api.service_account_token(namespace=DEFAULT_NAMESPACE, name=service_account, pod=bound_to)
         path = self._kubeconfig_of(component)
         self._write_kubeconfig(path, user=service_account, token=token)
         return path

@@ -2,7 +2,8 @@
 
 The control plane's own programs authenticate with tokens from a file. The
 operator and the agents do not: they get ServiceAccount tokens, as in a real
-cluster, and with them only the rights their roles give.
+cluster, and with them only the rights that roles and admission policies leave
+them. An agent's token is bound to a Pod on its node.
 """
 
 import base64

@@ -4,7 +4,10 @@ import sys
 from pathlib import Path
 
 from dynawatt.api.group import DEFAULT_NAMESPACE
+from dynawatt.sandbox.driver.layout import STATE_VARIABLE
 from dynawatt.sandbox.launching import Component
+from dynawatt.sandbox.nodesim.driver_bridge import driver_state_path
+from dynawatt.sandbox.nodesim.pod_resources import pod_resources_socket
 from dynawatt.sandbox.options import SandboxOptions
 
 # -P: a file in the user's current directory must not shadow a module; -u: logs are complete when a process is killed.
@@ -50,8 +53,8 @@ def operator(*, kubeconfig: Path, prometheus_url: str, options: SandboxOptions) 
     return Component("operator", command, health="/healthz")
 
 
-def agent(*, node: str, kubeconfig: Path, nodesim_url: str) -> Component:
-    """The agent of one node."""
+def agent(*, node: str, kubeconfig: Path, nodesim_directory: Path, driver: Path, journal: Path) -> Component:
+    """The agent of one node, with the simulated driver and kubelet of that node; ``driver`` has the NVML library."""
 
     def command(port: int) -> list[str]:
         return [
@@ -60,9 +63,15 @@ def agent(*, node: str, kubeconfig: Path, nodesim_url: str) -> Component:
             "agent",
             f"--node-name={node}",
             f"--kubeconfig={kubeconfig}",
-            f"--simulated-gpus={nodesim_url}",
+            f"--pod-resources-socket={pod_resources_socket(nodesim_directory, node)}",
+            f"--journal-dir={journal}",
             f"--metrics-port={port}",
             f"--namespace={DEFAULT_NAMESPACE}",
         ]
 
-    return Component(f"agent-{node}", command, health="/metrics")
+    environment = {
+        "LD_LIBRARY_PATH": str(driver),
+        STATE_VARIABLE: str(driver_state_path(nodesim_directory, node)),
+        "MALLOC_ARENA_MAX": "2",  # glibc would give each of some thirty threads a heap of its own
+    }
+    return Component(f"agent-{node}", command, health="/readyz", environment=environment)

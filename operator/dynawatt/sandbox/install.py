@@ -6,11 +6,15 @@ from typing import Any, Final
 import yaml
 
 from dynawatt.api.crd import crd_documents
-from dynawatt.api.group import API_VERSION
+from dynawatt.api.group import API_VERSION, DEFAULT_NAMESPACE
 from dynawatt.sandbox.api import ApiServer
 from dynawatt.sandbox.options import GPU_CLASSES, SandboxOptions
 
-_ACCESS: Final = Path(__file__).parent / "manifests" / "access.yaml"
+OPERATOR_ACCOUNT: Final = "dynawatt-operator"
+AGENT_ACCOUNT: Final = "dynawatt-agent"
+"""Their ServiceAccounts, in dynawatt's namespace."""
+
+_MANIFESTS: Final = Path(__file__).parent / "manifests"
 
 
 def gpu_nodes(options: SandboxOptions) -> list[dict[str, Any]]:
@@ -38,9 +42,39 @@ def gpu_nodes(options: SandboxOptions) -> list[dict[str, Any]]:
     ]
 
 
+def agent_pod(node: str) -> dict[str, Any]:
+    """The Pod that a DaemonSet would run on a node, for the agent's token to be bound to.
+
+    KWOK has it run; the agent itself is a process of the sandbox. It holds no GPU and serves nothing, so that the node
+    simulator and Prometheus pass it over.
+    """
+    name = AGENT_ACCOUNT
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": f"{name}-{node}",
+            "namespace": DEFAULT_NAMESPACE,
+            "labels": {"app.kubernetes.io/name": name},
+        },
+        "spec": {
+            "nodeName": node,
+            "serviceAccountName": name,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [{"name": "agent", "image": "dynawatt", "args": ["agent", f"--node-name={node}"]}],
+        },
+    }
+
+
+def access_documents() -> list[dict[str, Any]]:
+    """Identities, roles and admission policies, the same as in a real cluster."""
+    texts = [(_MANIFESTS / name).read_text(encoding="utf-8") for name in ("access.yaml", "admission.yaml")]
+    return [document for text in texts for document in yaml.safe_load_all(text)]
+
+
 def install(api: ApiServer, options: SandboxOptions) -> None:
     """Apply everything. Raises OperationError."""
-    for manifest in (*_access(), *crd_documents(), *gpu_nodes(options)):
+    for manifest in (*access_documents(), *crd_documents(), *gpu_nodes(options)):
         api.apply(manifest)
 
 
@@ -59,10 +93,6 @@ def serves_custom_resources(api: ApiServer) -> bool:
     """Whether dynawatt's resource types can be listed, which takes longer than creating their definitions."""
     plurals = [document["spec"]["names"]["plural"] for document in crd_documents()]
     return all(api.serves(f"/apis/{API_VERSION}/{plural}?limit=1") for plural in plurals)
-
-
-def _access() -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all(_ACCESS.read_text(encoding="utf-8")))
 
 
 def _is_ready(node: dict[str, Any]) -> bool:

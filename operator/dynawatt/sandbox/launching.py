@@ -3,8 +3,8 @@
 import http.client
 import ssl
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -28,6 +28,7 @@ class Component:
     health: str = ""
     """Path that answers 200 once it is ready; empty for a program that serves nothing."""
     scheme: str = "http"
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def start(state: SandboxState, components: Sequence[Component]) -> None:
@@ -84,7 +85,7 @@ def explain_deaths(dead: Sequence[ProcessRecord]) -> str:
 
 def _start_one(state: SandboxState, component: Component, port: int) -> None:
     log = state.logs / f"{component.name}.log"
-    identity = spawn(component.command(port), log=log, marker=state.directory)
+    identity = spawn(component.command(port), log=log, marker=state.directory, environment=component.environment)
     url = f"{component.scheme}://127.0.0.1:{port}" if port else ""
     state.processes[component.name] = ProcessRecord(name=component.name, identity=identity, log=log, url=url)
     state.save()

@@ -20,6 +20,7 @@ from dynawatt.errors import OperationError
 
 MARKER = "DYNAWATT_SANDBOX"
 _POLL_S = 0.02
+_LOADING_S = 2.0
 _LINE_LENGTH = 500
 
 
@@ -119,12 +120,33 @@ def find_marked(marker: Path) -> list[ProcessIdentity]:
         if not entry.name.isdigit():
             continue
         try:
-            environment = (entry / "environ").read_bytes().split(b"\0")
+            environment = _environment(int(entry.name))
         except OSError:  # ended meanwhile, or somebody else's
             continue
-        if wanted in environment and (process := identify(int(entry.name))):
+        if wanted in environment.split(b"\0") and (process := identify(int(entry.name))):
             found.append(process)
     return found
+
+
+def _environment(pid: int) -> bytes:
+    """What a process was started with. Raises OSError.
+
+    A child that was spawned this moment has none until its program is loaded: one that ``spawn`` was interrupted over
+    would be missed.
+    """
+    path = Path(f"/proc/{pid}/environ")
+    deadline_s = time.monotonic() + _LOADING_S
+    while not (found := path.read_bytes()) and _is_own_child(pid) and time.monotonic() < deadline_s:
+        time.sleep(_POLL_S)
+    return found
+
+
+def _is_own_child(pid: int) -> bool:
+    """Whether this process started it and it has not ended. Raises OSError."""
+    state, parent, *_ = (
+        Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    )
+    return state not in "ZX" and int(parent) == os.getpid()
 
 
 def end_all(marker: Path, *, timeout_s: float = 10.0) -> None:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 
 from dynawatt.adapters.kubernetes.client import api_client
+from dynawatt.cli.demo.agents import Agents
 from dynawatt.cli.demo.result import DemoResult
 from dynawatt.cli.demo.scenario import GPU, GPUS_PER_NODE, Scenario
 from dynawatt.cli.demo.view import DemoView
@@ -27,7 +28,6 @@ from dynawatt.load.report import LoadProgress, LoadReport
 from dynawatt.sandbox.build import ensure_built
 from dynawatt.sandbox.cluster import Sandbox
 from dynawatt.sandbox.options import SandboxOptions
-from dynawatt.sandbox.simulated_gpus import SimulatedNodeClient
 
 _READY_TIMEOUT_S: Final = 120.0
 _GIVE_BACK_TIMEOUT_S: Final = 120.0
@@ -122,8 +122,7 @@ def _give_back(scenario: Scenario, sandbox: Sandbox, kubectl: _Kubectl, console:
 
 def _clocks_mhz(sandbox: Sandbox) -> set[float]:
     """The clocks that the GPUs of all nodes run at."""
-    nodes = [SimulatedNodeClient(sandbox.nodesim_url, name) for name in sandbox.options.node_names()]
-    return {float(device.sm_clock_mhz()) for node in nodes for device in node.devices()}
+    return {clock_mhz for node in Agents(sandbox.agent_urls()).read() for clock_mhz in node.clocks_mhz}
 
 
 def _until(ask: Callable[[], object], wanted: object, *, timeout_s: float, what: str) -> None:
@@ -138,8 +137,7 @@ async def _under_load(
     scenario: Scenario, sandbox: Sandbox, console: Console
 ) -> tuple[LoadReport, ServiceWatch, float, float]:
     """Report, what was watched, energy in J and duration in s of the load."""
-    nodes = sandbox.options.node_names()
-    watch = ServiceWatch(api_client(sandbox.kubeconfig), sandbox.nodesim_url, nodes, "default", "llama-70b")
+    watch = ServiceWatch(api_client(sandbox.kubeconfig), Agents(sandbox.agent_urls()), "default", "llama-70b")
     follower = asyncio.create_task(watch.follow())
     try:
         async with ServiceEndpoints(ObjectName("default", "llama-70b"), sandbox.kubeconfig) as endpoints:

@@ -12,8 +12,7 @@ from kubernetes.client import ApiClient
 from dynawatt.adapters.kubernetes.client import API_ERRORS, request_json, resource_path
 from dynawatt.api.group import API_VERSION, LLMSERVICE_PLURAL
 from dynawatt.api.llmservice_status import Change, Decision, LLMServiceStatus
-from dynawatt.ports import GpuError
-from dynawatt.sandbox.simulated_gpus import SimulatedNodeClient
+from dynawatt.cli.demo.agents import Agents, NodeReading, energy_now
 
 
 @dataclass(slots=True)
@@ -21,8 +20,7 @@ class ServiceWatch:
     """Polls; what it saw last is free to read."""
 
     api: ApiClient
-    nodesim_url: str
-    nodes: Sequence[str]
+    agents: Agents
     namespace: str
     name: str
     status: LLMServiceStatus = field(default_factory=LLMServiceStatus)
@@ -34,11 +32,6 @@ class ServiceWatch:
     """Mean SM clock of the GPUs that pods hold now; None while none does."""
     clock_range_mhz: tuple[float, float] | None = None
     """Lowest and highest mean clock since the start."""
-    _clients: list[SimulatedNodeClient] = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Nothing is requested yet."""
-        self._clients = [SimulatedNodeClient(self.nodesim_url, node) for node in self.nodes]
 
     @property
     def power_w(self) -> float:
@@ -49,17 +42,16 @@ class ServiceWatch:
         return (last_j - first_j) / (last_s - first_s) if last_s > first_s else 0.0
 
     async def energy(self) -> tuple[float, float]:
-        """(unix time in s, energy of all GPUs in J) now. Raises httpx.HTTPError."""
-        return await asyncio.to_thread(self._read_energy)
+        """(unix time in s, energy of all GPUs in J) now. Raises httpx.HTTPError and ValueError."""
+        return await asyncio.to_thread(self.agents.energy)
 
     async def follow(self, interval_s: float = 1.0) -> None:
         """Poll until cancelled; a failed poll is skipped."""
         while True:
             try:
-                self.readings.append(await self.energy())
-                self._take_clock(await asyncio.to_thread(self._read_clock))
+                self._take_nodes(await asyncio.to_thread(self.agents.read))
                 self._take(await asyncio.to_thread(self.read_status))
-            except (httpx.HTTPError, GpuError, *API_ERRORS):
+            except (httpx.HTTPError, ValueError, *API_ERRORS):
                 pass
             await asyncio.sleep(interval_s)
 
@@ -75,17 +67,10 @@ class ServiceWatch:
             self.decisions.append(status.last_decision)
         self.changes.extend(change for change in reversed(status.last_changes) if change not in self.changes)
 
-    def _take_clock(self, clock_mhz: float | None) -> None:
-        self.clock_mhz = clock_mhz
-        if clock_mhz is not None:
-            lowest, highest = self.clock_range_mhz or (clock_mhz, clock_mhz)
-            self.clock_range_mhz = min(lowest, clock_mhz), max(highest, clock_mhz)
-
-    def _read_clock(self) -> float | None:
-        gpus = [node.gpu(device.uuid) for node in self._clients for device in node.devices()]
-        clocks_mhz = [float(gpu["smClockMhz"]) for gpu in gpus if gpu["pod"] is not None]
-        return sum(clocks_mhz) / len(clocks_mhz) if clocks_mhz else None
-
-    def _read_energy(self) -> tuple[float, float]:
-        answer = httpx.get(f"{self.nodesim_url}/energy", timeout=10.0).raise_for_status().json()
-        return float(answer["timeS"]), float(answer["energyJ"])
+    def _take_nodes(self, nodes: Sequence[NodeReading]) -> None:
+        self.readings.append(energy_now(nodes))
+        clocks_mhz = [clock_mhz for node in nodes for clock_mhz in node.held_clocks_mhz]
+        self.clock_mhz = sum(clocks_mhz) / len(clocks_mhz) if clocks_mhz else None
+        if self.clock_mhz is not None:
+            lowest, highest = self.clock_range_mhz or (self.clock_mhz, self.clock_mhz)
+            self.clock_range_mhz = min(lowest, self.clock_mhz), max(highest, self.clock_mhz)
