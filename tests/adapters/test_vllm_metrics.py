@@ -1,6 +1,6 @@
 import json
 import re
-from math import inf
+from math import inf, nan
 from urllib.parse import parse_qs
 
 import httpx
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynawatt.adapters.prometheus import Prometheus
-from dynawatt.adapters.vllm_metrics import fraction_within, observe
+from dynawatt.adapters.vllm_metrics import arrivals_before, fraction_within, observe
 from dynawatt.ports import MetricsUnavailable
 
 PODS = ("llama-6f7d9c8b5-abcde", "llama-6f7d9c8b5-fghij")
@@ -197,3 +197,24 @@ def test_a_looser_bound_is_never_met_less(counts, bounds_s):
     if total:
         tight, loose = (fraction_within(rows, bound_s) for bound_s in bounds_s)
         assert 0 <= tight <= loose + 1e-12 <= 1 + 1e-9
+
+
+async def test_arrivals_of_the_past_by_slot():
+    def answer(request):
+        form = parse_qs(request.content.decode())
+        asked.append({key: values[0] for key, values in form.items()})
+        values = [[1200, "30"], [1500, "NaN"], [2100, "12.5"], [99_000, "7"]]
+        body = {"status": "success", "data": {"resultType": "matrix", "result": [{"metric": {}, "values": values}]}}
+        return httpx.Response(200, json=body)
+
+    asked: list[dict[str, str]] = []
+    source = Prometheus("http://prometheus", transport=httpx.MockTransport(answer))
+    start_s, counts = await arrivals_before(
+        source, namespace="prod", deployment="llama", until_s=2399.0, slot_s=300, slots=5
+    )
+    assert start_s == 600.0
+    assert counts.tolist() == pytest.approx([nan, 30.0, nan, nan, 12.5], nan_ok=True)
+    [form] = asked
+    assert (form["start"], form["end"], form["step"]) == ("900.000", "2100.000", "300")
+    selector = '{namespace="prod",pod=~"llama-[a-z0-9]+-[a-z0-9]+"}'
+    assert form["query"] == f"sum(increase(vllm:time_to_first_token_seconds_count{selector}[300s]))"

@@ -19,6 +19,7 @@ class MemoryCluster:
         self.lease_: dict[str, Any] | None = None
         self.hpas: list[str] = []
         self.writes: list[Any] = []
+        self.switch_: dict[str, Any] | None = None
         self.outdated = False
         self.failing: Exception | None = None
 
@@ -58,6 +59,10 @@ class MemoryCluster:
 
     def lease(self, namespace: str, name: str) -> dict[str, Any] | None:
         return self._read(self.lease_)
+
+    def config_map(self, namespace: str, name: str) -> dict[str, Any] | None:
+        assert name == "dynawatt-switch"
+        return self._read(self.switch_)
 
     def write_lease(self, lease: dict[str, Any]) -> dict[str, Any] | None:
         present = None if self.lease_ is None else self.lease_["metadata"]["resourceVersion"]

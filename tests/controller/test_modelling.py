@@ -13,6 +13,7 @@ from dynawatt.controller.settings import OperatorSettings
 from dynawatt.controller.target import read_target
 from dynawatt.perfmodel.surface import Surface, SurfacePoint
 from dynawatt.planning.planner import UnitCommitmentPlanner
+from dynawatt.ports import MetricsUnavailable
 from dynawatt.workload.mix import LengthMix
 
 EPOCH_S = 1767225600.0  # 2026-01-01T00:00:00Z, when the pods were created
@@ -45,6 +46,7 @@ def world(monkeypatch, workload, pod, draft):
     class World:
         now_s = 0.0
         load = LoadObservation(4.0, LengthMix(np.array([1000]), np.array([200])), 500.0, [], [])
+        history: np.ndarray | Exception = np.full(2016, np.nan)
         surfaces = Surfaces()
         runtime = ServiceRuntime(
             namespace="default",
@@ -65,7 +67,14 @@ def world(monkeypatch, workload, pod, draft):
     async def observe(*args, **kwargs):
         return world.load
 
+    async def arrivals_before(*args, until_s, **kwargs):
+        assert until_s == EPOCH_S + world.now_s - SETTINGS.rate_window_s
+        if isinstance(world.history, Exception):
+            raise world.history
+        return EPOCH_S - 300.0 * len(world.history), world.history
+
     monkeypatch.setattr(modelling, "observe", observe)
+    monkeypatch.setattr(modelling, "arrivals_before", arrivals_before)
     monkeypatch.setattr(modelling.time, "time", lambda: EPOCH_S + world.now_s)
     return world
 
@@ -220,3 +229,26 @@ async def test_no_terms_when_no_clock_meets_the_slo(planned, draft):
     bad = [SurfacePoint(rate, 0.5, 0.5, 9, 1, 100) for rate in OFFERED]
     world.runtime.surface = Surface(1, 70.0, 110.0, {900: bad, 1980: bad})
     assert terms(world, plan, draft) is None
+
+
+async def expected_rps(world):
+    for now_s in range(0, 80, 10):
+        try:
+            state = await world.look(float(now_s))
+        except Hold:
+            continue
+    return state.demand.expected_rps
+
+
+async def test_the_forecast_begins_with_what_prometheus_has_kept(world):
+    hours = np.arange(2016) // 12 % 24
+    world.history = 300.0 * np.where(hours < 1, 4.0, 40.0)  # the pods are looked at at midnight
+    expected = await expected_rps(world)
+    assert expected[3:9] == pytest.approx(np.full(6, 4.0), rel=0.2)  # edges are smoothed
+    assert expected[-1] == pytest.approx(40.0, rel=0.2)
+
+
+@pytest.mark.parametrize("history", [MetricsUnavailable("no range queries here"), np.full(2016, np.nan), np.ones(11)])
+async def test_it_goes_without(world, history):
+    world.history = history
+    assert await expected_rps(world) == pytest.approx(np.full(24, 4.0), rel=0.1)

@@ -7,10 +7,11 @@ import pytest
 
 from dynawatt.adapters.kubernetes.client import API_ERRORS
 from dynawatt.api.claims import ClockClaim
-from dynawatt.api.conditions import find_condition
+from dynawatt.api.conditions import ConditionType, Reason, find_condition
 from dynawatt.api.group import CLAIM_ANNOTATION
 from dynawatt.controller.reconcile import Reconciler
 from dynawatt.controller.settings import OperatorSettings
+from dynawatt.controller.switch import Switch
 from dynawatt.perfmodel.surface import Surface, SurfacePoint
 from dynawatt.planning.curves import shape_curve
 from dynawatt.planning.demand import DemandForecast
@@ -66,9 +67,16 @@ def lease():
 
 
 @pytest.fixture
-def reconciler(cluster, metrics, lease):
+def switch(cluster):
+    return Switch(cluster, namespace="system")
+
+
+@pytest.fixture
+def reconciler(cluster, metrics, lease, switch):
     settings = OperatorSettings(prometheus_url="http://unused", namespace="system")
-    return Reconciler(cluster=cluster, metrics=metrics, lease=lease, surfaces=NoSurfaces(), settings=settings)
+    return Reconciler(
+        cluster=cluster, metrics=metrics, lease=lease, switch=switch, surfaces=NoSurfaces(), settings=settings
+    )
 
 
 @pytest.fixture
@@ -119,6 +127,30 @@ async def test_what_is_not_allowed_is_given_back_even_without_metrics(reconciler
     await reconciler.tick(llmservice(**spec))
     assert filled.deployment_["spec"]["replicas"] == replicas
     assert filled.claims() == claims
+
+
+@pytest.mark.parametrize("spec", [{}, {"knobs": ["Clock"]}, {"mode": "Off"}])
+async def test_nothing_is_written_while_the_switch_is_off(reconciler, switch, filled, spec):
+    filled.switch_ = {"data": {"enabled": "false"}}
+    switch.look()
+    draft = await reconciler.tick(llmservice(**spec))
+    assert filled.writes == []
+    ready = find_condition(draft.status.conditions, ConditionType.READY)
+    assert (ready.status, ready.reason) == ("False", Reason.SWITCHED_OFF)
+    assert "ConfigMap dynawatt-switch has enabled: 'false'" in ready.message
+    filled.switch_ = None
+    switch.look()
+    draft = await reconciler.tick(llmservice(**spec, **({} if spec else {"mode": "Off"})))
+    assert filled.writes
+
+
+def test_a_switch_that_cannot_be_read_stays_as_it_was(switch, cluster):
+    cluster.switch_ = {"data": {"enabled": "false"}}
+    switch.look()
+    cluster.failing = OSError("away")
+    with pytest.raises(OSError, match="away"):
+        switch.look()
+    assert switch.off
 
 
 @pytest.mark.parametrize(

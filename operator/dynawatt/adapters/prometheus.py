@@ -1,21 +1,11 @@
 """Queries against the HTTP API of Prometheus (or anything that speaks it)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
-from dynawatt.ports import MetricsUnavailable, Sample
-
-
-@dataclass(frozen=True, slots=True)
-class RangeSeries:
-    """One series of a range query."""
-
-    labels: Mapping[str, str]
-    values: Sequence[tuple[float, float]]
-    """(Unix time, value) ascending; steps without a value are missing, values may be NaN."""
+from dynawatt.ports import MetricsUnavailable, RangeSeries, Sample
 
 
 class Prometheus:

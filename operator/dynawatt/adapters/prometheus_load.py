@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dynawatt.adapters.prometheus import Prometheus, RangeSeries
-from dynawatt.adapters.vllm_metrics import Histogram, histogram_of
+from dynawatt.adapters.prometheus import Prometheus
+from dynawatt.adapters.vllm_metrics import Histogram, histogram_of, slot_row
 from dynawatt.adapters.vllm_services import VllmService
 from dynawatt.errors import InvalidInputError
 from dynawatt.ports import Sample
@@ -87,7 +87,7 @@ async def read_load(source: Prometheus, service: VllmService, *, hours: float, n
         asyncio.gather(*map(source.query, at_once)),
     )
     inputs, outputs, input_sum, output_sum, ttft, tbt, hits, queries, cache = answers
-    rate_rps = _row(rates, start_s, slots) / SLOT_S
+    rate_rps = slot_row(rates, start_s, slots, SLOT_S) / SLOT_S
     found = f"of {service} in the last {slots * SLOT_S / 3600:g} hours"
     if not np.isfinite(rate_rps).any():
         raise InvalidInputError(
@@ -98,7 +98,7 @@ async def read_load(source: Prometheus, service: VllmService, *, hours: float, n
     return RecordedLoad(
         start_s=float(start_s),
         rate_rps=rate_rps,
-        replicas=_row(counts, start_s, slots),
+        replicas=slot_row(counts, start_s, slots, SLOT_S),
         mix=mix,
         finished_requests=finished,
         ttft=histogram_of(ttft),
@@ -106,17 +106,6 @@ async def read_load(source: Prometheus, service: VllmService, *, hours: float, n
         prefix_hit_ratio=_ratio(_value(hits), _value(queries)),
         kv_cache_tokens=_kv_tokens(cache),
     )
-
-
-def _row(series: Sequence[RangeSeries], start_s: float, slots: int) -> Numbers:
-    """Values by slot: that of a moment belongs to the slot that ends with it."""
-    row = np.full(slots, np.nan)
-    for each in series:
-        for time_s, value in each.values:
-            slot = round((time_s - start_s) / SLOT_S) - 1
-            if 0 <= slot < slots and math.isfinite(value) and value >= 0:
-                row[slot] = value
-    return row
 
 
 def _mix(

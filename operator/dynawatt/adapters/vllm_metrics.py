@@ -9,7 +9,10 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from dynawatt.ports import MetricsSource, MetricsUnavailable, Sample
+import numpy as np
+from numpy.typing import NDArray
+
+from dynawatt.ports import MetricsSource, MetricsUnavailable, RangeSeries, Sample
 from dynawatt.workload.mix import LengthMix, mix_from_histograms
 
 Histogram = Sequence[tuple[float, float]]
@@ -44,7 +47,7 @@ async def observe(
     ``pods`` must all be present in the metrics: a pod that is not scraped would look like missing load.
     Raises MetricsUnavailable, naming the query.
     """
-    selector = f'namespace="{namespace}",pod=~"{deployment}-[a-z0-9]+-[a-z0-9]+"'
+    selector = _selector(namespace, deployment)
 
     def increase(family: str, by: str = "") -> str:
         return f"sum {by}(increase(vllm:{family}{{{selector}}}[{mix_window_s}s]))"
@@ -93,6 +96,36 @@ def fraction_within(histogram: Histogram, bound_s: float) -> float | None:
             return (below_count + inside) / total
         below, below_count = upper, count
     return 1.0
+
+
+async def arrivals_before(
+    source: MetricsSource, *, namespace: str, deployment: str, until_s: float, slot_s: int, slots: int
+) -> tuple[float, NDArray[np.float64]]:
+    """Requests of a Deployment by slot, as far back as Prometheus knows them, for a forecast to learn from.
+
+    Counted at the first token. Returns the Unix time at which the first slot begins and one count per slot, NaN where
+    nothing is known. Raises MetricsUnavailable, naming the query.
+    """
+    end_s = math.floor(until_s / slot_s) * slot_s
+    start_s = end_s - slots * slot_s
+    counter = f"vllm:time_to_first_token_seconds_count{{{_selector(namespace, deployment)}}}"
+    series = await source.query_range(f"sum(increase({counter}[{slot_s}s]))", start_s + slot_s, end_s, slot_s)
+    return float(start_s), slot_row(series, start_s, slots, slot_s)
+
+
+def slot_row(series: Sequence[RangeSeries], start_s: float, slots: int, slot_s: float) -> NDArray[np.float64]:
+    """Values by slot: that of a moment belongs to the slot that ends with it; NaN where there is none."""
+    row = np.full(slots, np.nan)
+    for each in series:
+        for time_s, value in each.values:
+            slot = round((time_s - start_s) / slot_s) - 1
+            if 0 <= slot < slots and math.isfinite(value) and value >= 0:
+                row[slot] = value
+    return row
+
+
+def _selector(namespace: str, deployment: str) -> str:
+    return f'namespace="{namespace}",pod=~"{deployment}-[a-z0-9]+-[a-z0-9]+"'
 
 
 def _number(samples: Sequence[Sample], what: str) -> float:

@@ -46,7 +46,7 @@ class Actuator:
         """
         if Knob.CLOCK in spec.knobs:
             draining = len(target.live_pods) < sum(bool(pod["spec"].get("nodeName")) for pod in target.pods)
-            braced = draining or (may_scale and plan.carried and plan.replicas < target.replicas)
+            braced = draining or (may_scale and plan.carried > 0 and plan.replicas < target.replicas)
             await self._claim_clocks(service, spec, target, terms, draft, braced=braced)
         if may_scale:
             await self._scale(target, plan, draft)

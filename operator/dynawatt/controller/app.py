@@ -28,6 +28,7 @@ from dynawatt.controller.lease import LeaseHolder
 from dynawatt.controller.reconcile import Reconciler
 from dynawatt.controller.settings import OperatorSettings
 from dynawatt.controller.surfaces import SurfaceStore
+from dynawatt.controller.switch import Switch
 
 _log = logging.getLogger(__name__)
 
@@ -97,15 +98,17 @@ def _register(
     @kopf.on.startup(registry=registry)
     async def start(memo: kopf.Memo, **_: Any) -> None:
         memo.metrics = Prometheus(settings.prometheus_url)
+        switch = Switch(cluster, namespace=settings.namespace)
         surfaces = SurfaceStore(SurfaceCache(settings.surface_dir) if settings.surface_dir else None)
         memo.reconciler = Reconciler(
-            cluster=cluster, metrics=memo.metrics, lease=lease, surfaces=surfaces, settings=settings
+            cluster=cluster, metrics=memo.metrics, lease=lease, switch=switch, surfaces=surfaces, settings=settings
         )
-        memo.lease_task = asyncio.create_task(lease.run(settings.lease_renew_s))
+        memo.tasks = [asyncio.create_task(lease.run(settings.lease_renew_s)), asyncio.create_task(switch.run())]
 
     @kopf.on.cleanup(registry=registry)
     async def stop(memo: kopf.Memo, **_: Any) -> None:
-        memo.lease_task.cancel()
+        for task in memo.tasks:
+            task.cancel()
         try:
             await asyncio.to_thread(lease.release)
         except API_ERRORS as error:

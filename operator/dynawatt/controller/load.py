@@ -1,16 +1,22 @@
 """What a service's load was and will be: counts of its requests, and a forecast made of them.
 
-The forecast learns from nothing but what this process counted: after a restart it
-begins anew, which only makes it more careful.
+The forecast learns from what Prometheus has kept of the last weeks and from what
+this process counts. Without the former it begins anew at each start, which only
+makes it more careful.
 """
 
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dynawatt.forecast.high_water import HighWater
 from dynawatt.forecast.rate import RateForecast
 from dynawatt.planning.demand import DemandForecast, demand_ahead
+
+_FEWEST_SLOTS: Final = 12
+"""An hour; what is learnt from less is known as soon without."""
 
 
 @dataclass(slots=True)
@@ -35,6 +41,20 @@ class ServiceLoad:
     def __post_init__(self) -> None:
         """The peak is remembered for as long as was asked for."""
         self._highest = HighWater(self.remember_s)
+
+    @property
+    def may_learn(self) -> bool:
+        """Whether a history could still be learnt: it comes before the first observation, and has its real pace."""
+        return self._first_s is None and self.time_lapse == 1.0
+
+    def learn(self, start_s: float, requests: NDArray[np.float64]) -> bool:
+        """Learn from counts by slots of five minutes, NaN where nothing is known; False when they are too few to."""
+        if int(np.isfinite(requests).sum()) < _FEWEST_SLOTS:
+            return False
+        forecast = RateForecast()
+        forecast.learn(start_s, requests)
+        self._forecast = forecast
+        return True
 
     def observe(self, now_s: float, rate_rps: float) -> None:
         """Count the requests since the last call, at most those of one window. Raises ValueError for what is no rate.

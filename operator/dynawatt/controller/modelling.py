@@ -1,12 +1,16 @@
 """What the planner is told about one service: measured load, latency model, limits."""
 
+import asyncio
+import logging
 import time
 from typing import Final
+
+import numpy as np
 
 from dynawatt.adapters.engine_settings import engine_settings
 from dynawatt.adapters.objectives import latency_objectives
 from dynawatt.adapters.profile_files import find_replica
-from dynawatt.adapters.vllm_metrics import LoadObservation, observe
+from dynawatt.adapters.vllm_metrics import LoadObservation, arrivals_before, observe
 from dynawatt.api.conditions import ConditionType, Reason
 from dynawatt.api.llmservice import Knob, LLMServiceSpec
 from dynawatt.controller.claiming import ClockTerms, single_ttft_ms
@@ -17,6 +21,7 @@ from dynawatt.controller.settings import OperatorSettings
 from dynawatt.controller.surfaces import SurfaceStore
 from dynawatt.controller.target import Target, ready_since
 from dynawatt.errors import InvalidInputError
+from dynawatt.forecast.slots import SLOT_S, WEEK_SLOTS
 from dynawatt.perfmodel.profile import ReplicaProfile
 from dynawatt.perfmodel.surface import Surface
 from dynawatt.planning.attainment import planned_attainment
@@ -40,6 +45,8 @@ _PRIOR_REQUESTS: Final = 20.0
 _STARTS: Final = 4.0
 """A pod that takes so many times longer to start than usual is not counted on."""
 
+_log = logging.getLogger(__name__)
+
 
 class Modeller:
     """Turns metrics and a target into the state that is planned for; whatever it cannot know is a Hold."""
@@ -62,6 +69,8 @@ class Modeller:
             runtime.surface, runtime.mix = self._surface(models, engine, spec, mix, runtime.surface), mix
         elif runtime.surface is None:
             raise Hold(ConditionType.SLO_ATTAINABLE, None, Reason.NO_LOAD_YET, "no request has finished yet")
+        if runtime.load.may_learn:
+            await self._learn(runtime, spec)
         runtime.load.observe(time.time(), load.rate_rps)
         if runtime.surface is None:
             message = "the latency model of this load is being computed"
@@ -160,6 +169,23 @@ class Modeller:
         draft.set(ConditionType.METRICS_AVAILABLE, True, Reason.METRICS_FRESH, "all queries answered")
         judge_slo(draft, spec.slo, load)
         return load
+
+    async def _learn(self, runtime: ServiceRuntime, spec: LLMServiceSpec) -> None:
+        """Let the forecast begin with what Prometheus has kept; it goes without when that cannot be had."""
+        try:
+            start_s, requests = await arrivals_before(
+                self._metrics,
+                namespace=runtime.namespace,
+                deployment=spec.deployment_ref.name,
+                until_s=time.time() - self._settings.rate_window_s,  # the first observation reaches so far back
+                slot_s=round(SLOT_S),
+                slots=WEEK_SLOTS,
+            )
+            learnt = await asyncio.to_thread(runtime.load.learn, start_s, requests)
+        except (MetricsUnavailable, ValueError) as error:
+            _log.warning("service=%s history=none error=%r", runtime.key, str(error))
+        else:
+            _log.info("service=%s history_slots=%d learnt=%s", runtime.key, np.isfinite(requests).sum(), learnt)
 
     def _scraped_pods(self, target: Target) -> list[str]:
         """Pods that have been Ready long enough for Prometheus to have scraped them."""

@@ -24,6 +24,7 @@ from dynawatt.controller.reporting import report_clocks, report_plan, report_tar
 from dynawatt.controller.runtime import ServiceRuntime
 from dynawatt.controller.settings import OperatorSettings
 from dynawatt.controller.surfaces import SurfaceStore
+from dynawatt.controller.switch import Switch
 from dynawatt.controller.target import Target, TargetError, Workload, read_target, read_workload
 from dynawatt.errors import InvalidInputError
 from dynawatt.planning.planner import UnitCommitmentPlanner
@@ -44,11 +45,13 @@ class Reconciler:
         cluster: Cluster,
         metrics: MetricsSource,
         lease: LeaseHolder,
+        switch: Switch,
         surfaces: SurfaceStore,
         settings: OperatorSettings,
     ) -> None:
         self._cluster = cluster
         self._lease = lease
+        self._switch = switch
         self._surfaces = surfaces
         self._settings = settings
         # Without a picker nothing keeps requests away from replicas that are to be parked.
@@ -68,6 +71,12 @@ class Reconciler:
                 _log.debug("service=%s waiting for lease holder=%s", runtime.key, self._lease.holder)
                 return None
             draft = _draft(runtime, body)
+            if self._switch.off:  # the agents have let the clocks go; what runs goes on running
+                runtime.forget_plan()
+                runtime.terms = runtime.terms_of = None
+                draft.set(ConditionType.READY, False, Reason.SWITCHED_OFF, f"nothing is changed: {self._switch.off}")
+                runtime.status = draft.status
+                return draft
             try:
                 await self._reconcile(runtime, LLMServiceSpec.parse(body["spec"]), draft)
             except InvalidInputError as error:

@@ -89,6 +89,10 @@ class Cluster:
         """A Lease, or None when it does not exist."""
         return self._get_or_none(resource_path(_LEASES, "leases", namespace=namespace, name=name))
 
+    def config_map(self, namespace: str, name: str) -> KubernetesObject | None:
+        """A ConfigMap, or None when it does not exist."""
+        return self._get_or_none(resource_path("v1", "configmaps", namespace=namespace, name=name))
+
     def write_lease(self, lease: KubernetesObject) -> KubernetesObject | None:
         """Create a Lease, or update it when it carries a resourceVersion; None when somebody else was first."""
         metadata = lease["metadata"]
