@@ -17,8 +17,8 @@ def swing_within_slots(arrival_s: NDArray[np.float64], cv: float, weights: NDArr
     """Busy minutes over the means of their slots, where chance alone would not make them so busy; 1 or more.
 
     Surfaces are simulated with renewal arrivals and independent lengths: where n requests are expected in a minute,
-    n + 2.3 CV sqrt(n) come in one of a hundred, and likewise for their work. Only what the 99th percentile of the minutes
-    is beyond that counts. 1 for less than two whole slots.
+    n + 2.3 CV sqrt(n) come in one of a hundred, and likewise for their work. Only what the 99th percentile of the
+    minutes is beyond that counts. 1 for less than two whole slots.
 
     Args:
         arrival_s: Ascending, [n].
