@@ -6,10 +6,10 @@ STAMP := $(VENV)/.installed-$(shell cat pyproject.toml requirements.lock 2>/dev/
 TRACE ?=
 JSON ?=
 
-.PHONY: setup demo test check bench lock clean help
+.PHONY: setup demo test check bench faults-agent lock clean help
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 setup: $(STAMP) ## Create .venv with the locked dependencies
 	@$(BIN)/dynawatt sandbox build
@@ -38,6 +38,9 @@ test: setup check ## All tests, those against the real control plane included
 
 bench: setup ## Measure; writes tests/bench/out/*.json
 	@$(BIN)/pytest tests/bench -m bench
+
+faults-agent: setup ## Let go wrong what can go wrong around an agent; prints what it did, writes build/faults-agent.json
+	@$(BIN)/pytest tests/faults/agent --thorough
 
 lock: ## Resolve the dependencies anew (needs uv in .venv)
 	@$(BIN)/uv pip compile --quiet pyproject.toml --group dev --universal --generate-hashes --no-header \

@@ -75,6 +75,21 @@ def test_first_tokens_that_are_not_judged_are_all_in_time():
     assert reading.first_tokens_met == reading.first_tokens == 11.0
 
 
+def test_gaps_that_are_not_judged_are_all_in_time():
+    assert read(page(lines()), tbt_s=None) == READING._replace(gaps_met=100.0)
+
+
+def test_without_objectives_no_bucket_is_needed():
+    bare = page([line for line in lines() if "_bucket" not in line])
+    assert read(bare, tbt_s=None, ttft_s=None) == READING._replace(first_tokens_met=11.0, gaps_met=100.0)
+    assert (read(bare).gaps_met, read(bare).first_tokens_met) == (None, None)
+
+
+def test_without_a_count_nothing_is_in_time():
+    without = page([line for line in lines() if not line.startswith("vllm:inter_token_latency_seconds_count")])
+    assert read(without, tbt_s=None) == READING._replace(gaps=None, gaps_met=None)
+
+
 FIELDS = {
     "vllm:num_requests_running": {"running"},
     "vllm:num_requests_waiting{": {"waiting"},

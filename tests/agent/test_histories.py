@@ -23,6 +23,7 @@ NAMES = st.sampled_from("abc")
 INDEXES = st.lists(st.integers(0, 3), min_size=1, max_size=4, unique=True)
 MEGAHERTZ = st.integers(100, 2500)
 CYCLES = st.integers(0, 2)
+AWAY_S = st.lists(st.sampled_from([1.0, 9.0, 10.0, 29.0, 30.0]), max_size=2)
 SPOILT = [None, b"", b"\x00\xff", b'{"version": 1, "gpus": [', b'{"version": 1, "gpus": [], "sha256": "0"}']
 
 
@@ -35,7 +36,7 @@ class AnyHistory(RuleBasedStateMachine):
         super().__init__()
         self.node = self.make_node()
         for gpu in self.node.gpus:
-            gpu.offset_j = 1e9  # so that a restart of the driver is always seen in the counter
+            gpu.offset_j = 1e10  # of which each restart of the driver takes a part
         self.claims: dict[PodKey, tuple[int, int]] = {}
         self.uids = 0
         self.restarting: dict[str, int] = {}
@@ -119,44 +120,56 @@ class AnyHistory(RuleBasedStateMachine):
     # --- What may be broken, away or wrong, for a while or until it is repaired ---
 
     @rule(
-        index=st.integers(0, 3), call=st.sampled_from(["lock", "reset", "read", "supported", "health"]), cycles=CYCLES
+        index=st.integers(0, 3),
+        fault=st.sampled_from(["lock", "reset", "read", "supported", "health", "hang"]),
+        cycles=CYCLES,
+        lasts=st.booleans(),
     )
-    def break_a_gpu(self, index: int, call: str, cycles: int) -> None:
-        self.node.gpus[index].broken.add(call)
+    def break_a_gpu(self, index: int, fault: str, cycles: int, lasts: bool) -> None:
+        gpu = self.node.gpus[index]
+        if fault == "hang":
+            gpu.hangs = True
+        else:
+            gpu.broken.add(fault)
         self.go_on(cycles)
+        if not lasts:
+            gpu.broken.clear()
+            gpu.wake()
 
     @rule(index=st.integers(0, 3), cycles=CYCLES)
-    def hang_a_gpu(self, index: int, cycles: int) -> None:
-        self.node.gpus[index].hangs = True
+    def restart_driver(self, index: int, cycles: int) -> None:
+        gpu = self.node.gpus[index]
+        if not gpu.hangs:
+            gpu.locked = None
+            gpu.offset_j -= 1e8
+            self.restarting[gpu.uuid] = 0
         self.go_on(cycles)
 
-    @rule(index=st.integers(0, 3))
-    def restart_driver(self, index: int) -> None:
-        gpu = self.node.gpus[index]
-        if gpu.offset_j > 0 and not gpu.hangs:
-            gpu.locked, gpu.offset_j = None, -100.0 * self.node.now_s
-            self.restarting[gpu.uuid] = 0
+    @rule(after_s=AWAY_S, lasts=st.booleans())
+    def lose_kubelet(self, after_s: list[float], lasts: bool) -> None:
+        self.node.kubelet_away = True
+        self.cycles(after_s)
+        self.node.kubelet_away = lasts
 
-    @rule(
-        what=st.sampled_from(["kubelet", "disk", "lease", "switch"]),
-        enabled=st.sampled_from(["true", "false", "flase", ""]),
-        holder=st.sampled_from(["operator-1", "operator-2", ""]),
-        after_s=st.sampled_from([0.0, 9.0, 10.0, 29.0, 30.0]),
-    )
-    def lose(self, what: str, enabled: str, holder: str, after_s: float) -> None:
-        node = self.node
-        if what == "kubelet":
-            node.kubelet_away = True
-        elif what == "disk":
-            node.disk_full = True
-        elif what == "switch":
-            node.switch_ = {"data": {"enabled": enabled}}
-        else:
-            node.renew(holder=holder)
-            self.cycle(1.0, False)
-            node.lease_known = False
-        if after_s:
-            self.cycle(after_s, True)
+    @rule(after_s=AWAY_S, lasts=st.booleans(), holder=st.sampled_from(["operator-1", "operator-1", "operator-2", ""]))
+    def lose_api(self, after_s: list[float], lasts: bool, holder: str) -> None:
+        self.node.renew(holder=holder)
+        self.cycle(1.0, False)
+        self.node.lease_known = False
+        self.cycles(after_s)
+        self.node.lease_known = not lasts
+
+    @rule(enabled=st.sampled_from(["true", "false", "flase", ""]), cycles=CYCLES, lasts=st.booleans())
+    def switch(self, enabled: str, cycles: int, lasts: bool) -> None:
+        self.node.switch_ = {"data": {"enabled": enabled}}
+        self.go_on(cycles)
+        if not lasts:
+            self.node.switch_ = None
+
+    @rule(cycles=CYCLES)
+    def fill_the_disk(self, cycles: int) -> None:
+        self.node.disk_full = True
+        self.go_on(cycles)
 
     @rule(first=st.sampled_from(["", "gpus"]), cycles=CYCLES)
     def repair(self, first: str, cycles: int) -> None:
@@ -178,6 +191,10 @@ class AnyHistory(RuleBasedStateMachine):
     def go_on(self, seconds: int) -> None:
         for _ in range(seconds):
             self.cycle(1.0, True)
+
+    def cycles(self, after_s: list[float]) -> None:
+        for each_s in after_s:
+            self.cycle(each_s, True)
 
     @rule(after_s=st.sampled_from([1.0, 3.0, 9.0, 10.0, 29.0, 31.0]), renew=st.booleans())
     def cycle(self, after_s: float, renew: bool) -> None:
@@ -358,7 +375,7 @@ def test_any_history_is_safe(new_node: Callable[..., Node]) -> None:
     AnyHistory.make_node = staticmethod(new_node)
     machine = AnyHistory.TestCase
     machine.settings = settings(
-        max_examples=60,
+        max_examples=100,
         stateful_step_count=30,
         deadline=None,
         report_multiple_bugs=False,

@@ -188,6 +188,31 @@ def test_gpu_that_refuses_is_tried_again_later_and_its_group_waits(node: Node) -
     assert node.locked()[:2] == [(345, 1200)] * 2
 
 
+def test_a_successor_of_the_same_name_does_not_inherit_the_claim(node: Node) -> None:
+    node.place("a", 0, 1, claim=(345, 1200), uid="first")
+    node.cycle()
+    assert node.allocations is not None
+    node.allocations[A] = ["GPU-2", "GPU-3"]  # as the kubelet tells it before the API does
+    view = node.cycle()
+    assert node.locked() == [None] * 4
+    assert view.refusals[A].reason is Reason.AMBIGUOUS_POD
+    node.place("a", 2, 3, uid="second")
+    assert node.cycle().refusals == {}
+    assert node.locked() == [None] * 4
+    node.place("a", 2, 3, claim=(345, 900), uid="second")
+    node.cycle()
+    assert node.locked() == [None, None, (345, 900), (345, 900)]
+
+
+def test_a_gpu_that_passes_from_one_claimed_pod_to_another_follows_the_other(node: Node) -> None:
+    pod = node.place("a", 0, 1, claim=(345, 1200))
+    node.cycle()
+    node.remove(pod)
+    node.place("b", 1, 2, claim=(345, 900))
+    node.cycle()
+    assert node.locked() == [None, (345, 900), (345, 900), None]
+
+
 def test_driver_restart_locks_anew(node: Node) -> None:
     node.place("a", 0, claim=(345, 1200))
     node.cycle()

@@ -27,9 +27,7 @@ def test_a_vllm_pod() -> None:
     assert facts(pod("u2", "vllm", "serve", "m")).port == 8000
 
 
-@pytest.mark.parametrize(
-    "command", [("python", "train.py"), ("vllm", "serve", "m", "--port=none"), ()]
-)
+@pytest.mark.parametrize("command", [("python", "train.py"), ("vllm", "serve", "m", "--port=none"), ()])
 def test_a_pod_without_a_readable_vllm_has_no_port(command: tuple[str, ...]) -> None:
     assert facts(pod(f"uid of {command}", *command)).port is None
 

@@ -1,8 +1,11 @@
+import asyncio
 import math
+import time
 
+import httpx
 import pytest
 
-from dynawatt.cli.demo.agents import Agents, NodeReading, energy_now, node_reading
+from dynawatt.cli.demo.agents import NodeReading
 from dynawatt.cli.demo.scenario import TraceFit, load_scenario
 from dynawatt.cli.demo.view import DemoView, sparkline
 from dynawatt.cli.demo.watching import ServiceWatch
@@ -55,42 +58,65 @@ def test_a_load_that_no_fleet_here_can_carry_is_refused():
         load_scenario(None, **OPTIONS | {"rate_scale": 10.0})
 
 
-def reading(*held_mhz, unix_s=100.0, energy_j=0.0, power_w=0.0):
-    """A node; a GPU that no pod holds runs at its default clock."""
+class Agents:
+    """What the agents of two nodes tell, one poll after the other; errors are raised."""
+
+    def __init__(self, *polls):
+        self.polls = list(polls)
+
+    def read(self):
+        if not self.polls:
+            raise asyncio.CancelledError  # the test is over
+        poll = self.polls.pop(0)
+        if isinstance(poll, Exception):
+            raise poll
+        return poll
+
+
+def reading(*held_mhz, unix_s=0.0, energy_j=0.0, power_w=0.0):
+    """A node whose last GPU no pod holds, so that it runs at its default clock."""
     return NodeReading(unix_s, energy_j, power_w, [*held_mhz, 1980.0], held_mhz)
 
 
+def watching(*polls):
+    """What a watch has seen after these polls."""
+    watch = ServiceWatch(api=None, agents=Agents(*polls), namespace="default", name="llama")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ServiceWatch, "read_status", lambda watch: watch.status)
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(watch.follow(0.0))
+    return watch
+
+
 def test_clocks_are_those_of_the_gpus_that_pods_hold():
-    watch = ServiceWatch(api=None, agents=Agents(()), namespace="default", name="llama")
     view = DemoView(load_scenario(None, **OPTIONS), 60.0)
-    assert view.clock_mhz(watch) == 1980
-    for nodes in ([reading(), reading()], [reading(1200, 1400), reading(1000)], [reading(1500), reading()]):
-        watch._take_nodes(nodes)
+    idle = [reading(), reading()]
+    assert view.clock_mhz(watching()) == view.clock_mhz(watching(idle)) == 1980
+    watch = watching(idle, [reading(1200, 1400), reading(1000)], [reading(1500), reading()])
     assert view.clock_mhz(watch) == 1500
     assert watch.clock_range_mhz == (1200, 1500)
 
 
-def test_energies_of_agents_are_carried_on_to_the_same_moment(monkeypatch):
-    monkeypatch.setattr("dynawatt.cli.demo.agents.time.time", lambda: 101.0)
-    nodes = [reading(energy_j=5000.0, power_w=800.0), reading(energy_j=7000.0, power_w=400.0, unix_s=100.5)]
-    assert energy_now(nodes) == (101.0, 5000.0 + 800.0 + 7000.0 + 200.0)
+@pytest.mark.parametrize("error", [ValueError("measured nothing yet"), httpx.ConnectError("refused"), OSError()])
+def test_a_poll_that_fails_is_skipped(error):
+    watch = watching([reading(1200)], error, [reading(1500)])
+    assert watch.clock_range_mhz == (1200, 1500)
 
 
-PAGE = """
-dynawatt_node_energy_joules_total{node="a"} 1234.5
-dynawatt_agent_last_cycle_timestamp_seconds{node="a"} 1.7e9
-dynawatt_gpu_power_watts{gpu_uuid="0",namespace="",node="a",pod=""} 70.0
-dynawatt_gpu_power_watts{gpu_uuid="1",namespace="p",node="a",pod="x"} 430.0
-dynawatt_gpu_sm_clock_hertz{gpu_uuid="0",namespace="",node="a",pod=""} 1.98e+09
-dynawatt_gpu_sm_clock_hertz{gpu_uuid="1",namespace="p",node="a",pod="x"} 9e+08
-"""
+def test_power_is_what_the_counters_moved(monkeypatch):
+    now_s = iter([100.0, 101.0, 104.0])
+    monkeypatch.setattr(time, "time", lambda: next(now_s))
+    watch = watching(
+        [reading(unix_s=99.5, energy_j=1000.0, power_w=200.0), reading(unix_s=100.0, energy_j=0.0)],
+        [reading(unix_s=101.0, energy_j=1300.0, power_w=200.0), reading(unix_s=101.0, energy_j=100.0)],
+        [reading(unix_s=104.0, energy_j=1900.0, power_w=200.0), reading(unix_s=104.0, energy_j=400.0)],
+    )
+    assert list(watch.readings) == [(100.0, 1100.0), (101.0, 1400.0), (104.0, 2300.0)]
+    assert watch.power_w == 300.0
 
 
-def test_an_agents_page():
-    assert node_reading(PAGE) == NodeReading(1.7e9, 1234.5, 500.0, [1980.0, 900.0], [900.0])
-    for name in ("dynawatt_node_energy_joules_total", "dynawatt_agent_last_cycle_timestamp_seconds"):
-        with pytest.raises(ValueError, match="measured nothing yet"):
-            node_reading(PAGE.replace(name, "something_else"))
+def test_no_power_is_known_from_a_single_reading():
+    assert watching([reading(unix_s=99.5, energy_j=1000.0, power_w=200.0)]).power_w == 0.0
 
 
 def test_sparkline():

@@ -6,8 +6,10 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
+from dynawatt.cli.demo.agents import Agents
 from dynawatt.sandbox.processes import find_marked
 
 pytestmark = pytest.mark.integration
@@ -57,3 +59,20 @@ def test_ctrl_c_leaves_nothing(state_home):
     assert running.returncode == 130, output
     assert "Traceback" not in output
     assert left_behind(state_home) == (False, [])
+
+
+def test_the_energy_of_the_summary_is_what_the_gpus_used(dynawatt_sandbox):
+    agents = Agents(dynawatt_sandbox.agent_urls())
+
+    def look():
+        used = httpx.get(f"{dynawatt_sandbox.nodesim_url}/energy").json()
+        return agents.energy(), (used["timeS"], used["energyJ"])
+
+    before = look()
+    time.sleep(5)
+    told_w, used_w = (
+        (later_j - earlier_j) / (later_s - earlier_s)
+        for (earlier_s, earlier_j), (later_s, later_j) in zip(before, look(), strict=True)
+    )
+    assert used_w >= 16 * 70
+    assert told_w == pytest.approx(used_w, rel=0.02)

@@ -2,6 +2,9 @@ import time
 
 import pytest
 
+from dynawatt.api.group import DEFAULT_NAMESPACE
+from dynawatt.api.switch import SWITCH_NAME
+
 pytestmark = pytest.mark.integration
 
 WAIT_S = 90.0
@@ -104,6 +107,38 @@ def test_paused_holds_whatever_the_spec_says(acting, until):
     assert acting.claimed()
     acting.manage(replicas={"min": 2, "max": 4})
     until(lambda: acting.replicas() == 2, within_s=WAIT_S)
+
+
+@pytest.fixture
+def switch(dynawatt_kubectl):
+    """Sets the cluster-wide switch."""
+    config_map = ("configmap", SWITCH_NAME, f"--namespace={DEFAULT_NAMESPACE}")
+
+    def set_to(enabled):
+        dynawatt_kubectl("delete", *config_map, "--ignore-not-found")
+        dynawatt_kubectl("create", *config_map, f"--from-literal=enabled={enabled}")
+
+    yield set_to
+    dynawatt_kubectl("delete", *config_map, "--ignore-not-found")
+
+
+def test_the_switch_stops_everything_until_it_is_on_again(acting, until, switch, all_clocks_default):
+    switch("false")
+    until(all_clocks_default, within_s=15.0)
+    message = acting.until("Ready", "False", "SwitchedOff")
+    assert f"ConfigMap {SWITCH_NAME} has enabled: 'false'" in message
+    before = fingerprint(acting)
+    acting.manage(replicas={"min": 2, "max": 4})
+    acting.until("Ready", "False", "SwitchedOff")
+    time.sleep(TICKS_S)
+    assert fingerprint(acting) == before
+    assert acting.claimed()
+    assert all_clocks_default()
+
+    switch("true")
+    until(lambda: acting.settled(2) and acting.claimed(), within_s=WAIT_S)
+    acting.until("Ready", "True", "Reconciled")
+    until(acting.slowed, within_s=WAIT_S)
 
 
 def test_a_knob_taken_away_is_given_back(acting, until):

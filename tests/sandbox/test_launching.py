@@ -1,5 +1,6 @@
 import socket
 import sys
+import time
 
 import pytest
 
@@ -63,6 +64,36 @@ def test_a_component_that_dies_is_named_with_its_last_lines(state):
     start(state, [component])
     with pytest.raises(OperationError, match=r"(?s)^one died; the last lines of .*one\.log:\n  .*no such disk"):
         wait_ready(state, [component])
+
+
+def test_a_component_gets_its_own_environment_on_top_of_what_is_inherited(state, monkeypatch):
+    monkeypatch.setenv("INHERITED", "kept")
+    monkeypatch.setenv("CHANGED", "before")
+    ask = _script(
+        "import os, sys; sys.exit('/'.join(os.getenv(name, '-') for name in ('INHERITED', 'CHANGED', 'OWN')))"
+    )
+    start(state, [Component("one", ask, environment={"CHANGED": "after", "OWN": "own"}), Component("two", ask)])
+    while any(is_running(record.identity) for record in state.processes.values()):
+        time.sleep(0.01)
+    with pytest.raises(OperationError, match=r"(?s)^one died.*kept/after/own.*\ntwo died.*kept/before/-"):
+        check_running(state)
+
+
+def test_a_component_that_moves_to_another_port_keeps_its_environment(state, monkeypatch):
+    def server(port):
+        code = f"import os, runpy, sys; os.environ['OWN']; sys.argv[1:] = ['{port}', '--bind', '127.0.0.1']; "
+        return [sys.executable, "-c", code + "runpy.run_module('http.server', run_name='__main__')"]
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        [free] = launching.free_ports(1)
+        offered = iter([[taken.getsockname()[1]], [free]])
+        monkeypatch.setattr(launching, "free_ports", lambda _count: next(offered))
+        component = Component("one", server, health="/", environment={"OWN": "own"})
+        start(state, [component])
+        wait_ready(state, [component])
+    assert state.processes["one"].url == f"http://127.0.0.1:{free}"
 
 
 def test_one_that_serves_nothing_is_watched_too(state):

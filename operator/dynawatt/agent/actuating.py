@@ -51,7 +51,7 @@ class Actuator:
         self._failures: Counter[tuple[ClockCommand, str]] = Counter()
         self._calls = 0
         self._counting = threading.Lock()
-        self._late: set[PodKey] = set()
+        self._late: list[PodKey] = []
         for uuid in journal.uuids - self._devices.keys():
             _log.warning("journal gpu=%s may be locked and is not on this node: it stays in the journal", uuid)
 
@@ -98,12 +98,14 @@ class Actuator:
         """Resets first, then locks. Raises nothing: failures are logged, counted and remembered."""
         self._reset_each(decision.resets)
         began_s = self._clock_s()
-        late, self._late = self._late, set()
-        for lock in sorted(decision.locks, key=lambda lock: lock.pod not in late):
+        places = {pod: place for place, pod in enumerate(self._late)}
+        self._late = []
+        for lock in sorted(decision.locks, key=lambda lock: places.get(lock.pod, len(places))):
             if self._clock_s() - began_s < _LOCKING_BUDGET_S:
                 self._lock(lock)
             else:  # first in the next cycle, which judges before whether claims still hold
-                self._late.add(lock.pod)
+                self._late.append(lock.pod)
+                self._leave_for_later(lock)
         self._strike_out()
 
     def reset_all(self, reason: str) -> None:
@@ -132,9 +134,7 @@ class Actuator:
             return
         members = [uuid for uuid in lock.uuids if self._commanded[uuid] != lock.clocks]
         if not self._may_call(members):
-            _log.debug("clock pod=%s to=%s action=wait reason='too many calls'", lock.pod, lock.clocks)
-            if Setting.UNKNOWN in (found := {self._commanded[uuid] for uuid in lock.uuids}) or len(found) > 1:
-                self._reset_group(lock, "its group is half set, and may not be called again yet")
+            self._leave_for_later(lock)
             return
         for uuid in members:
             before = self._commanded[uuid]
@@ -162,6 +162,13 @@ class Actuator:
             self._limits[uuid].take(now_s, _calls_to_lock(self._commanded[uuid]), reserve=_RESERVED_RESETS)
             for uuid in uuids
         )
+
+    def _leave_for_later(self, lock: Lock) -> None:
+        """Do not lock yet; all of the group keep the range they have, or none has any."""
+        _log.debug("clock pod=%s to=%s action=wait", lock.pod, lock.clocks)
+        found = {self._commanded[uuid] for uuid in lock.uuids}
+        if Setting.UNKNOWN in found or len(found) > 1:
+            self._reset_group(lock, "its group is half set, and is not locked yet")
 
     def _reset_group(self, lock: Lock, reason: str) -> None:
         self._reset_each([Reset(uuid, reason) for uuid in lock.uuids if self._commanded[uuid] is not Setting.DEFAULT])

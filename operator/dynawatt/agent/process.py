@@ -113,6 +113,8 @@ def run_agent(
     stop: threading.Event,
 ) -> None:
     """Govern until ``stop`` is set; no GPU is locked by us afterwards. Raises OperationError at the start."""
+    actuator = Actuator(devices, journal=journal)
+    actuator.reset_all("the agent starts")  # first: whatever fails below must not leave behind what is locked
     collector = NodeCollector(settings.node)
     scraper = PodScraper()
     reporter = StatusReporter(GpuNodeStore(api, settings.node))
@@ -123,7 +125,7 @@ def run_agent(
         reporter.submit(view)
 
     agent = Agent(
-        actuator=Actuator(devices, journal=journal),
+        actuator=actuator,
         allocations=allocations,
         pod_metrics=scraper,
         cluster=cluster,

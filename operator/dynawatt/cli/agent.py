@@ -98,7 +98,10 @@ def agent(
     SIGTERM or Ctrl-C ends it; whatever it locked is at default then.
     """
     if context.invoked_subcommand is not None:
+        _refuse_options_before(context.invoked_subcommand, context)
         return
+    if not node_name:
+        raise InvalidInputError("--node-name is missing: give it, or set NODE_NAME from the pod's spec.nodeName")
     _check_name("--node-name", node_name, _NODE_NAME)
     _check_name("--namespace", namespace, _NAMESPACE)
     api = api_client(kubeconfig)
@@ -160,9 +163,16 @@ def _set_up_logging(level: LogLevel) -> None:
     logging.getLogger("urllib3").setLevel(logging.WARNING)
 
 
+def _refuse_options_before(subcommand: str, context: typer.Context) -> None:
+    """They would be taken and not heeded. Raises InvalidInputError."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = f"--{name.replace('_', '-')}"
+            raise InvalidInputError(f"{option} stands before {subcommand}: put it behind, if {subcommand} has it")
+
+
 def _check_name(option: str, name: str, kind: TypeAdapter[str]) -> None:
-    if not name:
-        raise InvalidInputError(f"{option} is missing: give it, or set NODE_NAME from the pod's spec.nodeName")
     try:
         kind.validate_python(name)
     except ValidationError as error:

@@ -25,7 +25,7 @@ from typing import Final
 
 from dynawatt.governing.reading import PodReading
 from dynawatt.governing.table import ClockRow, GovernorTable
-from dynawatt.governing.window import Counts, CountWindow
+from dynawatt.governing.window import Counts, CountWindow, LongCountWindow
 
 BURN_WINDOW_S: Final = 10.0
 BURN_LIMIT: Final = 2.0
@@ -83,7 +83,7 @@ class ClockGovernor:
         self._burst = CountWindow(BURN_WINDOW_S)
         self._minutes = CountWindow(LOAD_WINDOW_S)
         self._rises = tuple((CountWindow(length_s), length_s, deviations) for length_s, deviations in _RISES)
-        self._budget = CountWindow(BUDGET_WINDOW_S)
+        self._budget = LongCountWindow(BUDGET_WINDOW_S)
         self._wanted = _RecentMaximum(CLEAN_S)
         self._enough = _RecentMaximum(CLEAN_S)
         self._last: Counts | None = None
