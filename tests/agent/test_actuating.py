@@ -1,7 +1,5 @@
 import logging
-import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -263,28 +261,7 @@ def test_where_clocks_cannot_be_set_there_is_nothing_to_reset(
     assert actuator.failures() == {}
 
 
-def test_resets_are_made_at_once_so_that_none_waits_for_a_driver_that_hangs(
-    node: Node, actuator: Actuator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    all_four = threading.Barrier(4, timeout=5.0)
-    for gpu in node.gpus:
-        actuator.suspect(gpu.uuid)
-        monkeypatch.setattr(gpu, "reset_clocks", all_four.wait)
-    actuator.reset_all("stop")
-    assert commanded(actuator) == [Setting.DEFAULT] * 4
-    assert (actuator.calls, actuator.failures()) == (4, {})
-
-
 # The bounds on calls
-
-
-def test_slow_locks_leave_the_others_to_the_next_cycle_which_begins_with_them(node: Node, actuator: Actuator) -> None:
-    node.gpus[0].takes_s = 1.5
-    a, b, c = (Lock(PodKey("prod", name), (f"GPU-{index}",), RANGE) for index, name in enumerate("abc"))
-    actuator.carry_out(Decision(locks=(a, b, c)))
-    assert node.locked() == [(345, 1200), None, None, None]
-    actuator.carry_out(Decision(locks=(replace(a, clocks=OTHER), b, c)))
-    assert node.locked() == [(345, 900), (345, 1200), (345, 1200), None]
 
 
 def test_a_group_that_is_left_to_the_next_cycle_is_not_left_half_set(node: Node, actuator: Actuator) -> None:

@@ -1,7 +1,6 @@
 """The safety rules of the agent under any history of pods, claims, faults and kills."""
 
 import contextlib
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,9 +21,23 @@ UUIDS = [f"GPU-{index}" for index in range(4)]
 NAMES = st.sampled_from("abc")
 INDEXES = st.lists(st.integers(0, 3), min_size=1, max_size=4, unique=True)
 MEGAHERTZ = st.integers(100, 2500)
-CYCLES = st.integers(0, 2)
+CYCLES = st.integers(0, 3)
 AWAY_S = st.lists(st.sampled_from([1.0, 9.0, 10.0, 29.0, 30.0]), max_size=2)
 SPOILT = [None, b"", b"\x00\xff", b'{"version": 1, "gpus": [', b'{"version": 1, "gpus": [], "sha256": "0"}']
+
+
+class StopAfter:
+    """An event that is set after so many cycles of an agent."""
+
+    def __init__(self, cycles: int) -> None:
+        self._left = cycles
+
+    def is_set(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+    def wait(self, _: float) -> None:
+        """Time moves only in tests."""
 
 
 class AnyHistory(RuleBasedStateMachine):
@@ -226,11 +239,10 @@ class AnyHistory(RuleBasedStateMachine):
         self.cycle(1.0, True)
         assert not self.locked().keys() - self.stuck()
 
-    @rule()
-    def terminate(self) -> None:
-        """As SIGTERM does."""
-        stop = threading.Event()
-        stop.set()
+    @rule(cycles=st.integers(0, 2))
+    def terminate(self, cycles: int) -> None:
+        """As SIGTERM does, after some more cycles."""
+        stop: Any = StopAfter(cycles)
         self.node.agent.run(stop)
         assert not self.locked().keys() - self.stuck()
         self.node.restart()
@@ -375,7 +387,7 @@ def test_any_history_is_safe(new_node: Callable[..., Node]) -> None:
     AnyHistory.make_node = staticmethod(new_node)
     machine = AnyHistory.TestCase
     machine.settings = settings(
-        max_examples=100,
+        max_examples=150,
         stateful_step_count=30,
         deadline=None,
         report_multiple_bugs=False,

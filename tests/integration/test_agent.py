@@ -97,7 +97,7 @@ def succeeds(api: ApiClient, path: str) -> bool:
 
 
 class Hardware:
-    """What the node's GPUs really do, from the files of their driver and from the hardware."""
+    """What the node's GPUs really do, from the files of their driver and from the simulator."""
 
     def __init__(self, sandbox: Any) -> None:
         path = driver_state_path(sandbox.nodesim_directory, NODE)

@@ -132,7 +132,7 @@ class Agent:
         return f"the last complete cycle ended {age_s:.0f} s ago" if age_s > _MISSED_CYCLES * PERIOD_S else ""
 
     def cycle(self) -> None:
-        """One round; raises nothing."""
+        """One round; raises nothing that its own part of the work raises: only what the cluster view does."""
         started_s = self._clock_s()
         standing = self._judge.judge(lease=self._cluster.lease(), switch=self._cluster.switch(), now_s=started_s)
         try:
