@@ -72,12 +72,16 @@ class Rig:
             self.proxy, self._kubeconfig = proxied(kubeconfig, directory / "kubeconfig")
         self._environment = self.driver.environment(library)
         self._directory = directory
+        self._closed = False
         self._agents: list[AgentProcess] = []
         self._pages: list[VllmPage] = []
         self.kubelet.start()
 
     def close(self) -> None:
-        """End everything, whatever state it is in."""
+        """End everything, whatever state it is in; once."""
+        if self._closed:
+            return
+        self._closed = True
         self.driver.restore()
         for agent in self._agents:
             if agent.process.poll() is None:

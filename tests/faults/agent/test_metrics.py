@@ -1,8 +1,10 @@
 """vLLM pods whose metrics hang, flood or lie, and pods that get a burst."""
 
+from collections.abc import Iterator
+
 import pytest
 
-from .idle import HIGH_MHZ, LOW_MHZ
+from .idle import HIGH_MHZ, LOW_MHZ, IdlePods
 from .ledger import race, until
 
 pytestmark = pytest.mark.integration
@@ -21,6 +23,13 @@ EVENTS = {
     "gaps between tokens late": lambda page: page.metrics.observe("vllm:inter_token_latency_seconds", 0.5, 100),
     "counters go back": lambda page: page.restart(),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_goes_on_afterwards(idle_pods: IdlePods) -> Iterator[None]:
+    """Their agent would go on scraping pages that drip until the last test of all has run."""
+    yield
+    idle_pods.rig.close()
 
 
 def test_metrics_that_cannot_be_trusted_and_bursts(idle_pods, trial):
