@@ -4,9 +4,10 @@ from typing import Any
 import pytest
 
 from dynawatt.agent.describing import node_status
-from dynawatt.agent.enforcing import ClockRange, Refusal, Setting
+from dynawatt.agent.enforcing import ClockRange, Setting
 from dynawatt.agent.governing import Governed
 from dynawatt.agent.lease import LeaseState
+from dynawatt.agent.refusal import Refusal
 from dynawatt.agent.view import NodeView
 from dynawatt.api.conditions import Condition, Reason
 from dynawatt.api.gpunode import ClockControl, GPUNodeStatus, GPUStatus

@@ -9,11 +9,12 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from dynawatt.agent.enforcing import ClockRange, Refusal
+from dynawatt.agent.enforcing import ClockRange
 from dynawatt.agent.exporting import ExportServer, NodeCollector
 from dynawatt.agent.governing import Governed
 from dynawatt.agent.lease import LeaseState
 from dynawatt.agent.metering import GONE, NOBODY, EnergyKey, EnergyMeter
+from dynawatt.agent.refusal import Refusal
 from dynawatt.agent.view import ClockCommand, NodeView
 from dynawatt.api.conditions import Reason
 from dynawatt.errors import OperationError

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from dynawatt.agent.enforcing import Refusal
+from dynawatt.agent.refusal import Refusal
 from dynawatt.api.claims import ClockClaim, InvalidClaimError
 from dynawatt.api.conditions import Reason
 from dynawatt.api.group import CLAIM_ANNOTATION

@@ -10,7 +10,7 @@ have ``::n`` behind it. GKE's gives ``nvidia0``, ``nvidia0/vgpu1`` for a share a
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from dynawatt.agent.enforcing import Refusal
+from dynawatt.agent.refusal import Refusal
 from dynawatt.api.conditions import Reason
 from dynawatt.ports import HeldDevice
 

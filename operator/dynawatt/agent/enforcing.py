@@ -2,23 +2,23 @@
 
 A GPU's clocks are locked exactly while it belongs to one pod alone, that pod
 carries a valid claim, and nothing bars all claims (a stale Lease, the cluster-wide
-switch). In every other case a GPU that we locked is brought back to its default. The GPUs of a pod are one group: the
-slowest sets the pace of tensor parallelism, so all have the same range or none
-has any. That range ends at the clock that the pod's governor chose, and begins at
-the floor of the claim, so that an idle GPU may drop.
+switch). In every other case a GPU that we locked is brought back to its default.
+The GPUs of a pod are one group: the slowest sets the pace of tensor parallelism,
+so all have the same range or none has any. That range ends at the clock that the
+pod's governor chose, and begins at the floor of the claim, so that an idle GPU
+may drop.
 """
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
+from dynawatt.agent.ownership import Ownership
+from dynawatt.agent.refusal import Refusal
 from dynawatt.api.conditions import Reason
 from dynawatt.ports import PodKey
-
-if TYPE_CHECKING:
-    from dynawatt.agent.ownership import Ownership
 
 
 class ClockRange(NamedTuple):
@@ -84,13 +84,6 @@ class Reset:
     reason: str
 
 
-class Refusal(NamedTuple):
-    """Why the claim of a pod has no effect."""
-
-    reason: Reason
-    message: str
-
-
 @dataclass(frozen=True, slots=True)
 class Decision:
     """Commands in the order to carry them out, and which claims are not honoured."""
@@ -105,7 +98,7 @@ class Decision:
 def decide(
     *,
     gpus: Mapping[str, GpuState],
-    ownership: "Ownership | None",
+    ownership: Ownership | None,
     claims: Mapping[PodKey, Wanted] | None,
     barred: Refusal | None,
 ) -> Decision:

@@ -16,11 +16,12 @@ from typing import Any, Final, Protocol
 
 from dynawatt.agent.actuating import Actuator
 from dynawatt.agent.claims import NodeClaims, PodClaim, read_claims
-from dynawatt.agent.enforcing import ClockRange, Refusal, Wanted, decide
+from dynawatt.agent.enforcing import ClockRange, Wanted, decide
 from dynawatt.agent.governing import Governed, PodGovernors
 from dynawatt.agent.ownership import Ownership
 from dynawatt.agent.owning import OwnershipReader
 from dynawatt.agent.pods import PodFacts, pod_facts
+from dynawatt.agent.refusal import Refusal
 from dynawatt.agent.sensing import Sensors
 from dynawatt.agent.serving import ServingMeter
 from dynawatt.agent.snapping import SnapCount

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from dynawatt.agent.device_ids import Placement, place, shown
-from dynawatt.agent.enforcing import Refusal
+from dynawatt.agent.refusal import Refusal
 from dynawatt.api.conditions import Reason
 from dynawatt.ports import HeldDevice, PodKey
 

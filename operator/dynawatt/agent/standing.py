@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from dynawatt.agent.enforcing import Refusal
 from dynawatt.agent.lease import LeaseObserver, LeaseState
+from dynawatt.agent.refusal import Refusal
 from dynawatt.api.conditions import Reason
 from dynawatt.api.switch import switched_off
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from dynawatt.agent.enforcing import ClockRange, Commanded, Refusal
+from dynawatt.agent.enforcing import ClockRange, Commanded
 from dynawatt.agent.governing import Governed
 from dynawatt.agent.lease import LeaseState
 from dynawatt.agent.metering import EnergyKey
+from dynawatt.agent.refusal import Refusal
 from dynawatt.ports import ClockMethod, EnergySource, GpuHealth, GpuReading, PodKey
 
 HOLD_S: Final = 10.0
