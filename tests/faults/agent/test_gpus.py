@@ -5,6 +5,7 @@ import pytest
 from dynawatt.sandbox.driver.build import Flavour, ensure_driver
 from dynawatt.sandbox.driver.control import Result
 
+from .four_pods import GROUPS, place_four_pods, reclaim
 from .ledger import holds, race, until
 from .rig import APPLICATIONS, LOCK
 
@@ -13,23 +14,11 @@ pytestmark = pytest.mark.integration
 FOLLOWED_S = 3.0
 """How soon a changed claim must be followed while something else is wrong."""
 RETRY_S = 30.0
-GROUPS = ((0, 1), (2, 3), (4, 5), (6, 7))
 
 
 @pytest.fixture
 def rig(new_rig):
-    """Four pods with two GPUs each."""
-    rig = new_rig()
-    rig.spawn()
-    for group, gpus in enumerate(GROUPS):
-        rig.place(f"pod-{group}", *gpus, ceiling_mhz=1200)
-    until(lambda: rig.at(1200, *rig.gpus))
-    return rig
-
-
-def reclaim(rig, groups, ceiling_mhz):
-    for group in groups:
-        rig.reclaim(f"pod-{group}", ceiling_mhz)
+    return place_four_pods(new_rig())
 
 
 def members(groups):
@@ -41,7 +30,7 @@ def test_a_gpu_that_refuses(rig, trial, thorough):
     rig.fail(LOCK, 3, result=Result.NO_PERMISSION)
     for function in (LOCK, APPLICATIONS):
         rig.fail(function, 5, result=Result.NOT_SUPPORTED)
-    reclaim(rig, range(4), 900)
+    reclaim(rig, 0, 1, 2, 3, ceiling_mhz=900)
     kinds = {0: "an error", 1: "NO_PERMISSION", 2: "NOT_SUPPORTED"}
     race(
         {
@@ -77,7 +66,7 @@ def test_a_driver_without_locked_clocks(new_rig, trial):
 def test_a_lost_gpu(rig, trial, thorough):
     others = trial("one GPU falls off the bus", "claims of the others are followed", FOLLOWED_S)
     rig.driver.set_lost(rig.uuids[1])
-    reclaim(rig, range(4), 900)
+    reclaim(rig, 0, 1, 2, 3, ceiling_mhz=900)
     others.begin()
     others.until(lambda: rig.at(900, *members((1, 2, 3))))
     group = trial("one GPU falls off the bus", "the others of its group at default", FOLLOWED_S)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from .four_pods import GROUPS, place_four_pods, reclaim
 from .ledger import holds, race, until
 from .rig import LOCK, POWER, RESET
 
@@ -11,24 +12,12 @@ FOLLOWED_S = 3.0
 """How soon a changed claim must be followed while something else is wrong."""
 TIMEOUT_S = 2.0
 """Of one lock or reset."""
-GROUPS = ((0, 1), (2, 3), (4, 5), (6, 7))
 OTHERS = (2, 3, 4, 5, 6, 7)
 
 
 @pytest.fixture
 def rig(new_rig):
-    """Four pods with two GPUs each."""
-    rig = new_rig()
-    rig.spawn()
-    for group, gpus in enumerate(GROUPS):
-        rig.place(f"pod-{group}", *gpus, ceiling_mhz=1200)
-    until(lambda: rig.at(1200, *rig.gpus))
-    return rig
-
-
-def reclaim(rig, *groups, ceiling_mhz):
-    for group in groups:
-        rig.reclaim(f"pod-{group}", ceiling_mhz)
+    return place_four_pods(new_rig())
 
 
 def hang_in_a_reading(rig, gpu):

@@ -49,13 +49,14 @@ class PoolLoad:
         if self.study.knobs.foresight is Foresight.PERFECT and self.study.future is None:
             raise InvalidInputError("perfect forecast: the study holds no future load; count the load first")
         self._members = list(self.classes)
-        self._weights = self.study.weights(self._members)[self._members]
+        by_class = self.study.weights(self._members)
+        self._weights = by_class[self._members]
         self._forecast = RateForecast(self.study.calendar)
         self._lately.append((0.0, 0.0))
         if self.study.busiest is not None:
             busiest = self.study.busiest
             classes = self.study.classes.of(busiest.input_tokens, busiest.output_tokens)
-            weights = self.study.weights(self._members)[classes]
+            weights = by_class[classes]
             self._swing = swing_within_slots(busiest.arrival_s[weights > 0], self.study.cv, weights[weights > 0])
         history = self.study.history
         if history is not None and self.study.knobs.foresight is not Foresight.COLD:
