@@ -49,6 +49,7 @@ def test_status_in_the_words_of_the_api():
     assert written == {
         "observedGeneration": 2,
         "conditions": [],
+        "engineAdvice": [],
         "adopted": {"replicas": 6},
         "shapes": [
             {

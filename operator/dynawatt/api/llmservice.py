@@ -13,10 +13,12 @@ from typing import Annotated, Any, Final, Self
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dynawatt.api.base import ATOMIC, SET, ClockMHz, DnsLabel, DnsName, Rule, SpecModel, cel_rules, first_problem
+from dynawatt.api.change_window import MAX_WINDOWS, ChangeWindow
 from dynawatt.errors import InvalidInputError
 from dynawatt.quantities import seconds
 
 MAX_TTFT_OBJECTIVES: Final = 16
+TENSOR_PARALLEL_SIZES: Final = (1, 2, 4, 8, 16, 32, 64)
 
 _TARGET_IMMUTABLE = Rule(
     "self == oldSelf",
@@ -38,6 +40,15 @@ _ASCENDING = Rule(
     " || self[i].maxInputTokens < self[i + 1].maxInputTokens)",
     "`maxInputTokens` must be ascending, each higher than the one before",
 )
+_POWERS_OF_TWO = Rule(
+    f"self.all(size, size in {list(TENSOR_PARALLEL_SIZES)})",
+    f"must be powers of two up to {TENSOR_PARALLEL_SIZES[-1]}",
+)
+_ONE_SCALER = Rule(
+    "!('Shape' in self.knobs) || !has(self.replicas) || !has(self.replicas.scaledBy)"
+    " || self.replicas.scaledBy != 'External'",
+    "`knobs` must not contain Shape while `replicas.scaledBy` is External: an autoscaler knows one Deployment only",
+)
 
 
 class Mode(StrEnum):
@@ -53,6 +64,14 @@ class Knob(StrEnum):
 
     CLOCK = "Clock"
     REPLICAS = "Replicas"
+    SHAPE = "Shape"
+
+
+class Scaler(StrEnum):
+    """Who sets the number of replicas."""
+
+    DYNAWATT = "Dynawatt"
+    EXTERNAL = "External"
 
 
 class DeploymentRef(SpecModel):
@@ -135,6 +154,9 @@ class ReplicaRange(SpecModel):
     """Fewest replicas to keep."""
     max: Annotated[int, Field(strict=True, ge=1, le=1000)] = 40
     """Most replicas to scale to."""
+    scaled_by: Scaler = Scaler.DYNAWATT
+    """Who sets the number of replicas. "Dynawatt": the operator, with the knob "Replicas". "External": a
+    HorizontalPodAutoscaler or KEDA, which follows the operator's metric dynawatt_desired_replicas."""
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -150,8 +172,18 @@ class GPUClock(SpecModel):
     """Lowest SM clock in MHz that dynawatt may choose; raised to the lowest clock the GPU supports."""
 
 
+class Evaluation(SpecModel):
+    """How the saving is measured, beside being modelled."""
+
+    switchback_percent: Annotated[int, Field(strict=True, ge=0, le=50)] = 0
+    """Share of the time, in percent, in which the knob Clock is off, in short periods chosen at random, so that the
+    energy with and without it can be compared. 0 measures nothing."""
+
+
 class LLMServiceSpec(SpecModel):
     """What dynawatt manages and within which limits."""
+
+    model_config = ConfigDict(json_schema_extra=cel_rules(_ONE_SCALER))
 
     deployment_ref: Annotated[DeploymentRef, Field(json_schema_extra=cel_rules(_TARGET_IMMUTABLE))]
     """The vLLM Deployment to manage, in the same namespace. It cannot be changed later."""
@@ -163,7 +195,8 @@ class LLMServiceSpec(SpecModel):
     Write "Off" in quotes: YAML reads it as false without them."""
     knobs: Annotated[tuple[Knob, ...], Field(min_length=1, max_length=len(Knob), json_schema_extra=SET)] = (Knob.CLOCK,)
     """What "Auto" may change. "Clock": the GPUs' SM clock, no pod is touched.
-    "Replicas": the replicas of the Deployment."""
+    "Replicas": the replicas of the Deployment. "Shape": the tensor-parallel size, by Deployments of its own beside the
+    one that `deploymentRef` names; it includes "Replicas"."""
     slo: SLO
     """The latency objectives to keep while saving energy.
 
@@ -174,6 +207,24 @@ class LLMServiceSpec(SpecModel):
     """Limits on the number of replicas, used with the knob "Replicas"."""
     gpu_clock: GPUClock = GPUClock()
     """Limits on the GPU clock, used with the knob "Clock"."""
+    tensor_parallel_sizes: (
+        Annotated[
+            tuple[Annotated[int, Field(strict=True, ge=1, le=TENSOR_PARALLEL_SIZES[-1])], ...],
+            Field(
+                min_length=1, max_length=len(TENSOR_PARALLEL_SIZES), json_schema_extra=SET | cel_rules(_POWERS_OF_TWO)
+            ),
+        ]
+        | None
+    ) = None
+    """Tensor-parallel sizes to choose from, used with the knob "Shape": GPUs that one replica's model is split over.
+    The present one is always among them. By default all that the model fits on and that a node can hold."""
+    max_gpus: Annotated[int, Field(strict=True, ge=1, le=100_000)] | None = Field(default=None, alias="maxGPUs")
+    """Most GPUs to hold at any moment, those of replicas that are being replaced included."""
+    change_windows: Annotated[tuple[ChangeWindow, ...], Field(max_length=MAX_WINDOWS, json_schema_extra=ATOMIC)] = ()
+    """When replicas and shapes may be changed. Outside of all windows replicas are only added, for load that would
+    otherwise miss the SLO; clocks are always governed. Without windows changes may be made at any time."""
+    evaluation: Evaluation = Evaluation()
+    """How the saving is measured."""
     paused: Annotated[bool, Field(strict=True)] = False
     """Hold everything as it is now: metrics are still observed, nothing is changed or given back."""
 
@@ -183,6 +234,27 @@ class LLMServiceSpec(SpecModel):
         if len(set(knobs)) < len(knobs):
             raise ValueError("must not hold a value twice")
         return knobs
+
+    @field_validator("tensor_parallel_sizes")
+    @classmethod
+    def _check_sizes(cls, sizes: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if sizes is not None and len(set(sizes)) < len(sizes):
+            raise ValueError("must not hold a value twice")
+        if not set(sizes or ()) <= set(TENSOR_PARALLEL_SIZES):
+            raise _POWERS_OF_TWO.violation()
+        return sizes
+
+    @model_validator(mode="after")
+    def _check_scaler(self) -> Self:
+        if Knob.SHAPE in self.knobs and self.replicas.scaled_by is Scaler.EXTERNAL:
+            raise _ONE_SCALER.violation()
+        return self
+
+    @property
+    def scales(self) -> bool:
+        """Whether "Auto" may change how many replicas there are: which shapes they have implies it."""
+        knobs = {Knob.REPLICAS, Knob.SHAPE} & set(self.knobs)
+        return bool(knobs) and self.replicas.scaled_by is Scaler.DYNAWATT
 
     @classmethod
     def parse(cls, spec: Mapping[str, Any]) -> Self:

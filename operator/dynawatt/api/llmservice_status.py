@@ -27,8 +27,10 @@ class Adopted(ApiModel):
 
 
 class ShapeStatus(ApiModel):
-    """The replicas of one kind: same GPUs, same tensor-parallel size."""
+    """The replicas of one kind: same GPUs, same tensor-parallel size, same settings of the engine."""
 
+    deployment: Word | None = None
+    """The Deployment that runs them: the one that `deploymentRef` names, or a sibling of it."""
     gpu_product: Word
     """GPU product, as the node label nvidia.com/gpu.product gives it."""
     tensor_parallel_size: Annotated[int, Field(ge=1, le=64)]
@@ -46,6 +48,8 @@ class OperatingPoint(ApiModel):
 
     replicas: Count
     """Number of replicas."""
+    tensor_parallel_size: Annotated[int, Field(ge=1, le=64)] | None = None
+    """GPUs that one replica's model is split over."""
     clock_megahertz: ClockMHz
     """Highest SM clock of the GPUs in MHz."""
     predicted_watts: Annotated[int, Field(ge=0, le=100_000_000)]
@@ -88,6 +92,36 @@ class Decision(ApiModel):
     """The next best operating points and why they lost."""
 
 
+class Reshape(ApiModel):
+    """A change of shape under way, which takes minutes, or one that failed and is tried again later."""
+
+    to: Word
+    """The Deployment whose replicas take over."""
+    started_time: Timestamp
+    """When it began, or when this attempt did."""
+    progress_time: Timestamp
+    """When it last came nearer to its end."""
+    attempts: Annotated[int, Field(ge=0, le=1000)] = 0
+    """How often it failed in a row."""
+    retry_time: Timestamp | None = None
+    """Not tried again before; absent while it is under way."""
+    message: StatusText = ""
+    """Where it stands, or why it failed."""
+
+
+class EngineAdvice(ApiModel):
+    """Flags of vLLM that are worth changing by hand."""
+
+    flags: Annotated[list[Annotated[str, Field(max_length=1024)]], Field(max_length=8, json_schema_extra=ATOMIC)]
+    """To be added to vLLM's arguments."""
+    saves_percent: Percent | None = None
+    """Energy that the model predicts to be saved by them; absent where they only make measuring better."""
+    needs_plug_in: bool = False
+    """Whether they do nothing before requests carry deadlines, which needs dynawatt's plug-in for vLLM."""
+    message: StatusText
+    """What they do."""
+
+
 class Change(ApiModel):
     """One change that was carried out."""
 
@@ -127,6 +161,10 @@ class LLMServiceStatus(ApiModel):
     """The replicas by kind."""
     last_decision: Decision | None = None
     """The latest decision."""
+    engine_advice: list[EngineAdvice] = Field(default_factory=list, max_length=8, json_schema_extra=ATOMIC)
+    """Flags of vLLM worth changing by hand, with what each saves."""
+    reshape: Reshape | None = None
+    """The change of shape that is under way or failed; absent when there is none."""
     last_changes: list[Change] = Field(default_factory=list, max_length=MAX_CHANGES, json_schema_extra=ATOMIC)
     """The latest changes, newest first."""
 
