@@ -147,14 +147,26 @@ class Managed:
         self._sandbox, self._kubectl, self._until = sandbox, kubectl, until
         self.name = name
 
-    def deploy(self, *, replicas: int = 2, drain: bool = True, image: str = "vllm/vllm-openai:v0.18.0") -> None:
+    def deploy(
+        self,
+        *,
+        replicas: int = 2,
+        tensor_parallel: int = 1,
+        drain: bool = True,
+        image: str = "vllm/vllm-openai:v0.18.0",
+    ) -> None:
         labels = {"app": self.name}
         container = {
             "name": "server",
             "image": image,
-            "args": [f"--model={MODEL}", *(["--shutdown-timeout=10"] if drain else [])],
+            "args": [
+                f"--model={MODEL}",
+                f"--tensor-parallel-size={tensor_parallel}",
+                *(["--shutdown-timeout=10"] if drain else []),
+            ],
             "ports": [{"name": "http", "containerPort": 8000}],
-            "resources": {"limits": {"nvidia.com/gpu": "1"}},
+            "resources": {"limits": {"nvidia.com/gpu": str(tensor_parallel)}},
+            "readinessProbe": {"httpGet": {"path": "/health", "port": "http"}},
             "lifecycle": {"preStop": {"sleep": {"seconds": 2}}},
         }
         pod_spec = {"terminationGracePeriodSeconds": 13, "containers": [container]}
@@ -226,6 +238,11 @@ class Managed:
     def replicas(self) -> int:
         found: int = self.deployment()["spec"]["replicas"]
         return found
+
+    def siblings(self) -> dict[str, dict[str, Any]]:
+        """Deployments that dynawatt made for it, by name."""
+        found = self._kubectl.get("deployments", f"--selector=app={self.name},dynawatt.dev/shape")["items"]
+        return {each["metadata"]["name"]: each for each in found}
 
     def pods(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._kubectl.get("pods", f"--selector=app={self.name}")["items"]

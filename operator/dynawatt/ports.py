@@ -237,3 +237,7 @@ class MetricsSource(Protocol):
     async def query_range(self, promql: str, start_s: float, end_s: float, step_s: float) -> Sequence[RangeSeries]:
         """Evaluate a query at every step from start to end, both in Unix time. Raises MetricsUnavailable likewise."""
         ...
+
+    async def close(self) -> None:
+        """Close all connections."""
+        ...

@@ -78,11 +78,18 @@ def write_openmetrics(path: Path, pods: list[Pod], end_s: int) -> None:
 @contextmanager
 def prometheus_with(directory: Path, pods: list[Pod], end_s: int):
     """Its URL. The history ends at a Unix time."""
-    binaries = ensure_built()
     write_openmetrics(directory / "history.om", pods, end_s)
+    with prometheus_over(directory / "history.om") as url:
+        yield url
+
+
+@contextmanager
+def prometheus_over(history: Path):
+    """URL of one that holds what a file of OpenMetrics says; it keeps its data beside the file."""
+    binaries, directory = ensure_built(), history.parent
     data, config = directory / "data", directory / "prometheus.yml"
     subprocess.run(
-        [binaries["promtool"], "tsdb", "create-blocks-from", "openmetrics", directory / "history.om", data],
+        [binaries["promtool"], "tsdb", "create-blocks-from", "openmetrics", history, data],
         check=True,
         capture_output=True,
     )

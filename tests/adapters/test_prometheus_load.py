@@ -6,7 +6,7 @@ import pytest
 
 from dynawatt.adapters.prometheus import Prometheus
 from dynawatt.adapters.prometheus_load import read_load
-from dynawatt.adapters.vllm_metrics import fraction_within
+from dynawatt.adapters.vllm_load.histograms import fraction_within
 from dynawatt.adapters.vllm_services import find_service
 from dynawatt.errors import InvalidInputError
 

@@ -1,11 +1,13 @@
 import contextlib
+import dataclasses
+import itertools
 import shlex
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynawatt.adapters.vllm_args import VllmPodError, VllmSettings, find_vllm_container, vllm_settings
+from dynawatt.adapters.vllm_args import VllmPodError, VllmSettings, find_vllm_container, vllm_settings, with_flags
 
 MODEL = "meta-llama/Llama-3.1-70B-Instruct"
 MODULE = "vllm.entrypoints.openai.api_server"
@@ -49,7 +51,8 @@ def test_all_settings():
     text = (
         f"{MODEL} --served-model-name big large --port 9000 --shutdown-timeout 45 --max-num-batched-tokens 2K "
         "--max-num-seqs 128 --max-model-len 8k --dtype bfloat16 -q fp8 -pp 2 --data-parallel-size 3 "
-        "--long-prefill-token-threshold 1k --scheduling-policy priority"
+        "--long-prefill-token-threshold 1k --scheduling-policy priority --kv-cache-dtype fp8 "
+        "--gpu_memory_utilization .95 --load-format runai_streamer --nnodes 2"
     )
     assert vllm_settings(container(args=text.split())) == VllmSettings(
         model=MODEL,
@@ -66,11 +69,16 @@ def test_all_settings():
         port=9000,
         dtype="bfloat16",
         quantization="fp8",
+        kv_cache_dtype="fp8",
+        gpu_memory_utilization=0.95,
+        load_format="runai_streamer",
+        nodes=2,
     )
 
 
 def test_defaults():
-    settings = vllm_settings(container(args=[MODEL, "--max-model-len", "auto"]))
+    text = "--max-model-len auto --long-prefill-token-threshold 0 --kv-cache-dtype auto --load-format=auto"
+    settings = vllm_settings(container(args=[MODEL, *text.split()]))
     assert settings == VllmSettings(model=MODEL, served_model_names=(MODEL,))
     assert (settings.port, settings.shutdown_timeout_s, settings.max_model_len) == (8000, 0.0, None)
 
@@ -91,6 +99,14 @@ def test_defaults():
         ({"args": [MODEL, "--max-num-seqs"]}, "InvalidArguments", "no value"),
         ({"args": [MODEL, "-tp", "$(TP)"]}, "InvalidArguments", "variable"),
         ({"args": [MODEL, "--shutdown-timeout", "-5"]}, "InvalidArguments", "'-5': must be a number of seconds"),
+        (
+            {"args": [MODEL, "--gpu-memory-utilization", "90"]},
+            "InvalidArguments",
+            "'90': must be above 0 and at most 1",
+        ),
+        ({"args": [MODEL, "--gpu-memory-utilization", "0.0"]}, "InvalidArguments", "'0.0'"),
+        ({"args": [MODEL, "--gpu-memory-utilization", "high"]}, "InvalidArguments", "'high'"),
+        ({"args": [MODEL, "--long-prefill-token-threshold=half"]}, "InvalidArguments", "'half'"),
     ],
 )
 def test_refusals_name_the_reason(fields, reason, message):
@@ -162,3 +178,44 @@ def test_last_occurrence_wins_in_any_spelling(given_flags, in_shell):
 def test_any_words_are_read_or_refused(command, args):
     with contextlib.suppress(VllmPodError):
         assert vllm_settings(container(command=command, args=args)).model
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(sorted(FLAGS)), st.integers(1, 10**6)), max_size=4),
+    st.dictionaries(st.sampled_from(sorted(FLAGS)), st.integers(1, 10**6), min_size=1),
+    st.sampled_from(["args", "command", "both"]),
+)
+def test_added_flags_overrule_and_nothing_else_changes(given_flags, added, place):
+    words = [MODEL, *itertools.chain(*((flag, str(value)) for flag, value in given_flags)), "-tp", "3"]
+    before = {
+        "args": container(args=words),
+        "command": container(command=["vllm", "serve", *words]),
+        "both": container(command=["vllm", "serve"], args=words),
+    }[place]
+    after = with_flags(before, added)
+    settings, expected = vllm_settings(after), dataclasses.asdict(vllm_settings(before))
+    assert dataclasses.asdict(settings) == expected | {FLAGS[flag]: value for flag, value in added.items()}
+    changed = "command" if place == "command" else "args"
+    assert after | {changed: before[changed]} == before
+    assert vllm_settings(before).tensor_parallel_size == 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "message"),
+    [
+        ({"command": ["sh", "-c", f"exec vllm serve {MODEL}"]}, "ShellCommand", "as a list"),
+        ({"command": ["bash", "/start.sh"]}, "ShellCommand", "script"),
+        ({"args": [MODEL, "--", "x"]}, "InvalidArguments", "after `--`"),
+        ({}, "InvalidArguments", "give them under `args`"),
+    ],
+)
+def test_where_no_flag_can_be_added(fields, reason, message):
+    with pytest.raises(VllmPodError) as caught:
+        with_flags(container(**fields), {"--tensor-parallel-size": 2})
+    assert caught.value.reason == reason
+    assert message in str(caught.value)
+
+
+def test_a_wrapper_before_vllm_may_have_its_own_dashes():
+    wrapped = container(command=["tini", "--", "vllm", "serve", MODEL])
+    assert with_flags(wrapped, {"-tp": 2})["command"] == ["tini", "--", "vllm", "serve", MODEL, "-tp=2"]

@@ -5,11 +5,9 @@ from urllib.parse import parse_qs
 
 import httpx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dynawatt.adapters.prometheus import Prometheus
-from dynawatt.adapters.vllm_metrics import arrivals_before, fraction_within, observe
+from dynawatt.adapters.vllm_metrics import arrivals_before, observe
 from dynawatt.ports import MetricsUnavailable
 
 PODS = ("llama-6f7d9c8b5-abcde", "llama-6f7d9c8b5-fghij")
@@ -135,8 +133,6 @@ NOTHING_FINISHED = buckets(**{"100": 0, "+Inf": 0})
         {"inputs": NOTHING_FINISHED},
         {"outputs": buckets(**{"+Inf": 0.4})},
         {"inputs": buckets(**{"100": "NaN", "+Inf": "NaN"})},
-        {"input_sum": []},
-        {"output_sum": []},
     ],
 )
 async def test_no_mix_before_a_request_has_finished(changes):
@@ -153,50 +149,6 @@ async def test_nobody_has_finished(inputs):
 async def test_a_mean_that_is_not_known_leaves_the_histogram_alone():
     found = await look(input_sum=[({}, "NaN")])
     assert 100 <= found.mix.input_tokens.min() <= found.mix.input_tokens.max() <= 1000
-
-
-ROWS = [(0.1, 10.0), (0.2, 30.0), (0.4, 40.0), (inf, 50.0)]
-
-
-@pytest.mark.parametrize(
-    ("bound_s", "expected"),
-    [
-        (0.0, 0.0),
-        (0.05, 0.1),
-        (0.1, 0.2),
-        (0.15, 0.4),
-        (0.2, 0.6),
-        (0.3, 0.7),
-        (0.4, 0.8),
-        (5.0, 0.8),  # nothing is known of those beyond the last bound: none counts
-        (inf, 0.8),
-    ],
-)
-def test_fraction_within(bound_s, expected):
-    assert fraction_within(ROWS, bound_s) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("empty", [[], [(0.1, 0.0), (inf, 0.0)]])
-def test_no_observation_no_fraction(empty):
-    assert fraction_within(empty, 0.1) is None
-
-
-def test_a_histogram_without_an_infinite_bucket():
-    assert fraction_within([(0.1, 5.0), (0.2, 10.0)], 3.0) == 1.0
-
-
-@given(
-    counts=st.lists(st.integers(0, 100), min_size=1, max_size=8),
-    bounds_s=st.lists(st.floats(0, 10), min_size=2, max_size=2).map(sorted),
-)
-def test_a_looser_bound_is_never_met_less(counts, bounds_s):
-    total, rows = 0, []
-    for step, count in enumerate(counts, start=1):
-        total += count
-        rows.append((step / 2 if step < len(counts) else inf, float(total)))
-    if total:
-        tight, loose = (fraction_within(rows, bound_s) for bound_s in bounds_s)
-        assert 0 <= tight <= loose + 1e-12 <= 1 + 1e-9
 
 
 async def test_arrivals_of_the_past_by_slot():

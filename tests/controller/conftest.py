@@ -17,7 +17,11 @@ class MemoryCluster:
         self.deployment_: dict[str, Any] | None = None
         self.pods_: list[dict[str, Any]] = []
         self.lease_: dict[str, Any] | None = None
-        self.hpas: list[str] = []
+        self.problem_: str | None = None
+        self.siblings_: list[dict[str, Any]] = []
+        self.nodes_ = [make_node("n")]
+        self.budgets_: list[dict[str, Any]] = []
+        self.autoscalers_: list[tuple[str, str]] = []
         self.writes: list[Any] = []
         self.switch_: dict[str, Any] | None = None
         self.outdated = False
@@ -28,18 +32,32 @@ class MemoryCluster:
             raise self.failing
         return copy.deepcopy(found)
 
+    def problem(self) -> str | None:
+        return self.problem_
+
     def deployment(self, namespace: str, name: str) -> dict[str, Any] | None:
         return self._read(self.deployment_)
 
-    def pods(self, namespace: str, selector: Mapping[str, Any]) -> list[dict[str, Any]]:
-        wanted = (selector.get("matchLabels") or {}).items()
-        return self._read([pod for pod in self.pods_ if wanted <= pod["metadata"]["labels"].items()])
+    def siblings(self, namespace: str, service: str) -> list[dict[str, Any]]:
+        return self._read(self.siblings_)
 
-    def node(self, name: str) -> dict[str, Any]:
-        return {"metadata": {"name": name, "labels": {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}}}
+    def pods_of(self, namespace: str, deployment: str) -> list[dict[str, Any]]:
+        return self._read([pod for pod in self.pods_ if pod["metadata"]["labels"]["app"] == deployment])
 
-    def autoscalers(self, namespace: str, deployment: str) -> list[str]:
-        return self.hpas
+    def pods(self, namespace: str | None = None) -> list[dict[str, Any]]:
+        return self._read(self.pods_)
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return self.nodes_
+
+    def gpunodes(self) -> list[dict[str, Any]]:
+        return []
+
+    def budgets(self, namespace: str) -> list[dict[str, Any]]:
+        return self.budgets_
+
+    def autoscalers(self, namespace: str, deployment: str) -> list[tuple[str, str]]:
+        return self.autoscalers_
 
     def scale(self, deployment: dict[str, Any], replicas: int) -> bool:
         if self.outdated:
@@ -51,7 +69,7 @@ class MemoryCluster:
     def annotate_pod(self, pod: dict[str, Any], annotations: Mapping[str, str | None]) -> bool:
         [found] = [other for other in self.pods_ if other["metadata"]["name"] == pod["metadata"]["name"]]
         found["metadata"].setdefault("annotations", {}).update(annotations)
-        self.writes.append((pod["metadata"]["name"], annotations[CLAIM_ANNOTATION]))
+        self.writes.append((pod["metadata"]["name"], dict(annotations)))
         return True
 
     def claims(self) -> list[str | None]:
@@ -73,8 +91,24 @@ class MemoryCluster:
         return self.lease_
 
 
+def make_node(name="n", gpus=8):
+    labels = {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
+    conditions = [{"type": "Ready", "status": "True"}]
+    return {
+        "metadata": {"name": name, "labels": labels},
+        "spec": {},
+        "status": {"allocatable": {"nvidia.com/gpu": str(gpus)}, "conditions": conditions},
+    }
+
+
 def make_deployment(replicas=2, *, writer="kubectl", args=("--shutdown-timeout=15",), grace_s=30, image="vllm-openai"):
-    container = {"name": "server", "image": image, "args": ["--model=meta-llama/Llama-3.1-8B-Instruct", *args]}
+    container = {
+        "name": "server",
+        "image": image,
+        "args": ["--model=meta-llama/Llama-3.1-8B-Instruct", *args],
+        "resources": {"limits": {"nvidia.com/gpu": "1"}},
+        "readinessProbe": {"httpGet": {"path": "/health", "port": 8000}},
+    }
     pod_spec = {"terminationGracePeriodSeconds": grace_s, "containers": [container]}
     owned = {"manager": writer, "time": "2026-01-01T00:00:09Z", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
     return {
@@ -94,7 +128,10 @@ def make_pod(
     conditions = [] if ready is None else [{"type": "Ready", "status": "True", "lastTransitionTime": ready}]
     return {
         "metadata": metadata | ({"deletionTimestamp": created} if deleted else {}),
-        "spec": {"nodeName": node} if node else {},
+        "spec": {
+            "nodeName": node,
+            "containers": [{"name": "server", "resources": {"limits": {"nvidia.com/gpu": "1"}}}],
+        },
         "status": {"phase": phase, "conditions": conditions},
     }
 

@@ -10,6 +10,8 @@ from dynawatt.planning.service import RunnerUp
 
 from .conftest import make_plan as plan
 
+SIZES = {"tp1": 1, "tp2": 2}
+
 
 def test_a_new_status_has_every_condition_unknown(draft):
     conditions = draft().status.conditions
@@ -21,26 +23,26 @@ def test_a_new_status_has_every_condition_unknown(draft):
 def test_the_same_again_is_equal(draft):
     first = draft()
     first.set(ConditionType.READY, True, Reason.RECONCILED, "as wanted")
-    first.decide(plan())
+    first.decide(plan(), SIZES)
     again = draft(first.status.to_dict())
     again.now += timedelta(seconds=9)
     again.set(ConditionType.READY, True, Reason.RECONCILED, "as wanted")
-    assert not again.decide(plan(power_w=501.0))
+    assert not again.decide(plan(power_w=501.0), SIZES)
     assert again.status == first.status
 
 
 @pytest.mark.parametrize("other", [plan(replicas=3), plan(clock_mhz=1300), plan(reason="GrowForLoad")])
 def test_another_choice_is_another_decision(draft, other):
     found = draft()
-    assert found.decide(plan())
-    assert found.decide(other)
+    assert found.decide(plan(), SIZES)
+    assert found.decide(other, SIZES)
     assert found.status.last_decision.reason == other.reason
 
 
 def test_a_decision_says_what_it_is_expected_to_save_and_what_lost(draft):
     found = draft()
     other = RunnerUp("tp1", 3, 1005, 612.4, "112 W more over 2 h")
-    found.decide(plan(runners_up=(other,), saving_to_keeping=-3.0, message="because"))
+    found.decide(plan(runners_up=(other,), saving_to_keeping=-3.0, message="because"), SIZES)
     decision = found.status.last_decision
     assert (decision.message, decision.chosen.predicted_watts) == ("because", 500)
     saving = decision.predicted_saving
@@ -57,7 +59,7 @@ def test_a_decision_says_what_it_is_expected_to_save_and_what_lost(draft):
 
 def test_where_nothing_was_planned_nothing_is_expected_to_be_saved(draft):
     found = draft()
-    found.decide(plan(energy_j=0.0))
+    found.decide(plan(energy_j=0.0), SIZES)
     assert found.status.last_decision.predicted_saving is None
 
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from dynawatt.adapters.vllm_metrics import LoadObservation
+from dynawatt.adapters.vllm_load.source import LoadObservation
 from dynawatt.api.conditions import ConditionType, find_condition
 from dynawatt.api.llmservice import SLO
 from dynawatt.controller.judging import judge_slo

@@ -1,16 +1,20 @@
 import numpy as np
 import pytest
 
-from dynawatt.adapters.vllm_metrics import LoadObservation
+from dynawatt.adapters.vllm_load.source import LoadObservation
 from dynawatt.api.conditions import ConditionType, Reason
 from dynawatt.api.llmservice import LLMServiceSpec
 from dynawatt.controller import modelling
+from dynawatt.controller.choosing import ShapeChoice
 from dynawatt.controller.draft import Hold
+from dynawatt.controller.inventory import Inventory
 from dynawatt.controller.load import ServiceLoad
 from dynawatt.controller.modelling import Modeller
 from dynawatt.controller.runtime import ServiceRuntime
 from dynawatt.controller.settings import OperatorSettings
+from dynawatt.controller.shape_models import PRIOR_CV, PRIOR_MIX
 from dynawatt.controller.target import read_target
+from dynawatt.controller.tick import Tick
 from dynawatt.perfmodel.surface import Surface, SurfacePoint
 from dynawatt.planning.planner import UnitCommitmentPlanner
 from dynawatt.ports import MetricsUnavailable
@@ -19,7 +23,6 @@ from dynawatt.workload.mix import LengthMix
 EPOCH_S = 1767225600.0  # 2026-01-01T00:00:00Z, when the pods were created
 SETTINGS = OperatorSettings(prometheus_url="http://unused", namespace="system", rate_window_s=10, peak_window_s=60)
 SURFACE = Surface(1, 70.0, 110.0, {1980: [SurfacePoint(0, 1, 1, 0, 0, 100), SurfacePoint(9, 1, 1, 0, 0, 500)]})
-SHAPE = {"gpuProduct": "NVIDIA-H100-80GB-HBM3", "tensorParallelSize": 1, "desiredReplicas": 4, "readyReplicas": 1}
 SPEC = LLMServiceSpec.parse(
     {
         "deploymentRef": {"name": "llama"},
@@ -39,14 +42,20 @@ class Surfaces:
         return self.answer
 
 
+def modeller(world):
+    return Modeller(world, world.surfaces, ShapeChoice(None), SETTINGS)
+
+
+def tick(world, spec=SPEC):
+    return Tick(world.runtime, spec, world.target, Inventory([], {}), world.described)
+
+
 @pytest.fixture
 def world(monkeypatch, workload, pod, draft):
-    described = draft({"shapes": [SHAPE]})
-
     class World:
         now_s = 0.0
         load = LoadObservation(4.0, LengthMix(np.array([1000]), np.array([200])), 500.0, [], [])
-        history: np.ndarray | Exception = np.full(2016, np.nan)
+        history_: np.ndarray | Exception = np.full(2016, np.nan)
         surfaces = Surfaces()
         runtime = ServiceRuntime(
             namespace="default",
@@ -54,27 +63,26 @@ def world(monkeypatch, workload, pod, draft):
             created="2026-01-01T00:00:00Z",
             deployment="llama",
             load=ServiceLoad(SETTINGS.rate_window_s, SETTINGS.peak_window_s),
+            product="NVIDIA-H100-80GB-HBM3",
         )
+        described = draft()
         target = read_target(workload(pod("a"), replicas=4), name="llama", container=None)
 
         async def look(self, now_s):
             self.now_s = now_s
-            modeller = Modeller(None, self.surfaces, SETTINGS)
-            return await modeller.look(self.runtime, SPEC, self.target, described, may_scale=True)
+            return await modeller(self).look(tick(self), may_scale=True)
+
+        async def observe(self, question):
+            self.question = question
+            return self.load
+
+        async def history(self, question, *, until_s, **kwargs):
+            assert until_s == EPOCH_S + self.now_s - SETTINGS.rate_window_s
+            if isinstance(self.history_, Exception):
+                raise self.history_
+            return EPOCH_S - 300.0 * len(self.history_), self.history_
 
     world = World()
-
-    async def observe(*args, **kwargs):
-        return world.load
-
-    async def arrivals_before(*args, until_s, **kwargs):
-        assert until_s == EPOCH_S + world.now_s - SETTINGS.rate_window_s
-        if isinstance(world.history, Exception):
-            raise world.history
-        return EPOCH_S - 300.0 * len(world.history), world.history
-
-    monkeypatch.setattr(modelling, "observe", observe)
-    monkeypatch.setattr(modelling, "arrivals_before", arrivals_before)
     monkeypatch.setattr(modelling.time, "time", lambda: EPOCH_S + world.now_s)
     return world
 
@@ -121,7 +129,7 @@ async def test_surfaces_are_fine_at_the_slo_and_at_what_is_planned_for_it(world)
         await world.look(0.0)
     question = world.surfaces.questions[-1]
     assert question.attainments == pytest.approx((0.99, 0.9935))
-    assert question.cv == modelling.PRIOR_CV > 1
+    assert question.cv == PRIOR_CV > 1
     assert question.clocks_mhz[-1] == 1980
 
 
@@ -168,7 +176,7 @@ async def test_a_service_without_requests_is_held_but_its_model_is_prepared(worl
     world.load = LoadObservation(0.0, None, 0.0, [], [])
     with pytest.raises(Hold, match="no request has finished yet"):
         await world.look(0.0)
-    assert [question.mix_bin for question in world.surfaces.questions] == [modelling.PRIOR_MIX.bin()]
+    assert [question.mix_bin for question in world.surfaces.questions] == [PRIOR_MIX.bin()]
 
 
 async def test_few_requests_count_little_against_the_prior(world):
@@ -179,7 +187,7 @@ async def test_few_requests_count_little_against_the_prior(world):
         with pytest.raises(Hold):
             await world.look(0.0)
         bins.append(world.surfaces.questions[-1].mix_bin)
-    prior = modelling.PRIOR_MIX.bin()
+    prior = PRIOR_MIX.bin()
     assert max(abs(a - b) for a, b in zip(bins[0], prior, strict=True)) <= 1
     assert bins[1] == long.bin() != prior
 
@@ -203,13 +211,12 @@ async def planned(world):
     return world, plan
 
 
-def terms(world, plan, draft, spec=SPEC):
-    modeller = Modeller(None, world.surfaces, SETTINGS)
-    return modeller.clock_terms(world.runtime, spec, world.target, plan, draft({"shapes": [SHAPE]}))
+def terms(world, plan, spec=SPEC):
+    return modeller(world).clock_terms(tick(world, spec), plan).get("tp1")
 
 
-async def test_terms_for_governors_come_from_the_surface_and_the_slo(planned, draft):
-    found = terms(*planned, draft)
+async def test_terms_for_governors_come_from_the_surface_and_the_slo(planned):
+    found = terms(*planned)
     assert found.ceiling_mhz == 1980
     assert [(row.clock_mhz, row.load_rps) for row in found.table.rows] == [(900, pytest.approx(8.0, rel=0.01))]
     assert (found.table.attainment, found.table.tbt_s, found.table.judges_ttft) == (0.99, 0.1, True)
@@ -217,18 +224,18 @@ async def test_terms_for_governors_come_from_the_surface_and_the_slo(planned, dr
     assert found.table.prompt_tokens == pytest.approx(1000, rel=0.05)
 
 
-async def test_objectives_by_length_cannot_be_judged_in_vllms_histogram(planned, draft):
+async def test_objectives_by_length_cannot_be_judged_in_vllms_histogram(planned):
     ttft = [{"maxInputTokens": 256, "milliseconds": 250}, {"milliseconds": 2000}]
     slo = {"interTokenMilliseconds": 100, "timeToFirstToken": ttft}
     spec = LLMServiceSpec.parse({"deploymentRef": {"name": "llama"}, "slo": slo})
-    assert not terms(*planned, draft, spec).table.judges_ttft
+    assert not terms(*planned, spec).table.judges_ttft
 
 
-async def test_no_terms_when_no_clock_meets_the_slo(planned, draft):
+async def test_no_terms_when_no_clock_meets_the_slo(planned):
     world, plan = planned
     bad = [SurfacePoint(rate, 0.5, 0.5, 9, 1, 100) for rate in OFFERED]
-    world.runtime.surface = Surface(1, 70.0, 110.0, {900: bad, 1980: bad})
-    assert terms(world, plan, draft) is None
+    world.runtime.book.surfaces["tp1"] = Surface(1, 70.0, 110.0, {900: bad, 1980: bad})
+    assert terms(world, plan) is None
 
 
 async def expected_rps(world):
@@ -242,7 +249,7 @@ async def expected_rps(world):
 
 async def test_the_forecast_begins_with_what_prometheus_has_kept(world):
     hours = np.arange(2016) // 12 % 24
-    world.history = 300.0 * np.where(hours < 1, 4.0, 40.0)  # the pods are looked at at midnight
+    world.history_ = 300.0 * np.where(hours < 1, 4.0, 40.0)  # the pods are looked at at midnight
     expected = await expected_rps(world)
     assert expected[3:9] == pytest.approx(np.full(6, 4.0), rel=0.2)  # edges are smoothed
     assert expected[-1] == pytest.approx(40.0, rel=0.2)
@@ -250,5 +257,5 @@ async def test_the_forecast_begins_with_what_prometheus_has_kept(world):
 
 @pytest.mark.parametrize("history", [MetricsUnavailable("no range queries here"), np.full(2016, np.nan), np.ones(11)])
 async def test_it_goes_without(world, history):
-    world.history = history
+    world.history_ = history
     assert await expected_rps(world) == pytest.approx(np.full(24, 4.0), rel=0.1)

@@ -42,10 +42,10 @@ class NoMetrics:
         self.asked, self.released = asyncio.Event(), asyncio.Event()
         self.released.set()
 
-    async def query(self, promql):
+    async def observe(self, question):
         self.asked.set()
         await self.released.wait()
-        raise MetricsUnavailable(f"no answer: {promql}")
+        raise MetricsUnavailable(f"no answer: {question.deployment}")
 
 
 class NoSurfaces:
@@ -75,7 +75,13 @@ def switch(cluster):
 def reconciler(cluster, metrics, lease, switch):
     settings = OperatorSettings(prometheus_url="http://unused", namespace="system")
     return Reconciler(
-        cluster=cluster, metrics=metrics, lease=lease, switch=switch, surfaces=NoSurfaces(), settings=settings
+        cluster=cluster,
+        view=cluster,
+        source=metrics,
+        lease=lease,
+        switch=switch,
+        surfaces=NoSurfaces(),
+        settings=settings,
     )
 
 
@@ -216,10 +222,16 @@ async def test_of_two_services_for_one_deployment_the_older_manages_it(reconcile
 
 
 @pytest.mark.parametrize(
-    ("hpas", "writer", "reason"), [(["web"], "dynawatt", "ScaledByHPA"), ([], "kubectl", "ForeignWrite")]
+    ("scalers", "writer", "reason"),
+    [
+        ([("HorizontalPodAutoscaler", "web")], "dynawatt", "ScaledByHPA"),
+        ([("HorizontalPodAutoscaler", "keda-hpa-web"), ("ScaledObject", "web")], "dynawatt", "ScaledByKEDA"),
+        ([("VerticalPodAutoscaler", "web")], "dynawatt", "ResizedByVPA"),
+        ([], "kubectl", "ForeignWrite"),
+    ],
 )
-async def test_conflicts(reconciler, filled, deployment, hpas, writer, reason):
-    filled.deployment_, filled.hpas = deployment(replicas=1, writer=writer), hpas
+async def test_conflicts(reconciler, filled, deployment, scalers, writer, reason):
+    filled.deployment_, filled.autoscalers_ = deployment(replicas=1, writer=writer), scalers
     draft = await reconciler.tick(llmservice())
     conflicting = find_condition(draft.status.conditions, "Conflicting")
     assert (conflicting.status, conflicting.reason) == ("True", reason)
@@ -247,16 +259,17 @@ QUIET = ServiceState(
 
 
 @pytest.fixture
-def seen(reconciler, filled, deployment, monkeypatch):
+def seen(reconciler, filled, deployment, pod, monkeypatch):
     """What the modeller says, whatever the metrics are, of a Deployment of three; the governors get no claims."""
     filled.deployment_ = deployment(replicas=3, writer="dynawatt")
+    filled.pods_ += [pod(name, ready="2026-01-01T00:00:20Z") for name in "bc"]
     states = {"llama": QUIET}
 
-    async def look(runtime, *args, **kwargs):
-        return states[runtime.name]
+    async def look(tick, **kwargs):
+        return states[tick.runtime.name]
 
     monkeypatch.setattr(reconciler._modeller, "look", look)
-    monkeypatch.setattr(reconciler._modeller, "clock_terms", lambda *args: None)
+    monkeypatch.setattr(reconciler._modeller, "clock_terms", lambda *args: {})
     return states
 
 
@@ -266,6 +279,8 @@ SCALED = {"adopted": {"replicas": 3}}
 async def test_the_plan_is_carried_out_and_told(reconciler, filled, seen):
     draft = await reconciler.tick(llmservice(status=SCALED))
     assert ready(draft) == ("True", "Reconciled")
+    assert filled.deployment_["spec"]["replicas"] == 3  # which pods are to go is known a look before they do
+    await reconciler.tick(llmservice(status=SCALED))
     assert filled.deployment_["spec"]["replicas"] == 1
     decision = draft.status.last_decision
     assert (decision.reason, decision.chosen.replicas) == ("ShrinkToLoad", 1)
@@ -298,16 +313,17 @@ async def test_what_makes_no_sense_holds_everything(reconciler, filled, seen):
     assert [claim for claim in filled.claims() if claim] == [CLAIM]
 
 
-async def test_all_services_are_planned_together_and_once(reconciler, filled, seen, monkeypatch):
+async def test_all_services_are_planned_together_and_once(reconciler, filled, seen, pod, monkeypatch):
     asked = []
-    plan = type(reconciler._planner).plan
+    plan = type(reconciler._round._planner).plan
 
     def planned(self, states, free_gpus):
         asked.append(len(states))
         return plan(self, states, free_gpus)
 
-    monkeypatch.setattr(type(reconciler._planner), "plan", planned)
+    monkeypatch.setattr(type(reconciler._round._planner), "plan", planned)
     seen["other"] = QUIET
+    filled.pods_.append(pod("other", app="other"))
     bodies = [llmservice(), llmservice("other", deploymentRef={"name": "other"})]
     await asyncio.gather(*map(reconciler.tick, bodies))
     await asyncio.gather(*map(reconciler.tick, bodies))
@@ -318,14 +334,14 @@ async def test_all_services_are_planned_together_and_once(reconciler, filled, se
 
 
 async def test_a_service_that_is_deleted_while_it_is_planned_for_is_given_back(reconciler, filled, seen, monkeypatch):
-    plan, asked, released = type(reconciler._planner).plan, threading.Event(), threading.Event()
+    plan, asked, released = type(reconciler._round._planner).plan, threading.Event(), threading.Event()
 
     def slow(self, states, free_gpus):
         asked.set()
         released.wait(10)
         return plan(self, states, free_gpus)
 
-    monkeypatch.setattr(type(reconciler._planner), "plan", slow)
+    monkeypatch.setattr(type(reconciler._round._planner), "plan", slow)
     ticking = asyncio.create_task(reconciler.tick(llmservice()))
     await asyncio.to_thread(asked.wait, 10)
     deleting = asyncio.create_task(reconciler.give_back(llmservice()))

@@ -49,6 +49,7 @@ GPUNODES = resource_path(API_VERSION, GPUNODE_PLURAL)
 SERVICES = resource_path(API_VERSION, LLMSERVICE_PLURAL, namespace=NAMESPACE)
 PODS = resource_path("v1", "pods", namespace=NAMESPACE)
 DEPLOYMENTS = resource_path("apps/v1", "deployments", namespace=NAMESPACE)
+CLAIMS = resource_path("v1", "persistentvolumeclaims", namespace=NAMESPACE)
 SECRETS = resource_path("v1", "secrets", namespace=NAMESPACE)
 NODES = resource_path("v1", "nodes")
 LEASES = resource_path("coordination.k8s.io/v1", "leases", namespace=DEFAULT_NAMESPACE)
@@ -66,6 +67,10 @@ POD: dict[str, Any] = {
         "finalizers": ["example.com/keep"],
     },
     "spec": {"schedulerName": "nobody", "containers": [CONTAINER]},
+}
+VOLUME_CLAIM: dict[str, Any] = {
+    "metadata": {"name": "weights"},
+    "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
 }
 SERVICE: dict[str, Any] = {
     "apiVersion": API_VERSION,
@@ -167,7 +172,10 @@ AGENT = [
 ]
 
 ANNOTATIONS_ONLY = "the operator changes only annotations of a pod, not its "
-FOREIGN = f"the operator changes only the annotations dynawatt.dev/* and {DELETION_COST} of a pod, not "
+FOREIGN = (
+    "the operator changes only the annotations dynawatt.dev/*, the deletion cost and what keeps autoscalers away "
+    "of a pod, not "
+)
 VLLM_POD = f"{PODS}/vllm"
 TOLERATIONS = [{"op": "add", "path": "/spec/tolerations/-", "value": {"key": "new", "operator": "Exists"}}]
 
@@ -180,6 +188,8 @@ POD_CHANGES = [
     annotating("claim", **{CLAIM_ANNOTATION: "{}{}"}),
     annotating("no claim", **{CLAIM_ANNOTATION: None}),
     annotating("deletion cost", **{DELETION_COST: "-5"}),
+    annotating("protection", **{"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}),
+    annotating("other protection", **{"karpenter.sh/do-not-disrupt": "true"}),
     annotating("foreign annotation", "example.com/new", **{"example.com/new": "x"}),
     annotating("foreign annotation changed", "example.com/owner", **{"example.com/owner": "us"}),
     annotating("foreign annotation removed", "example.com/owner", **{"example.com/owner": None}),
@@ -225,23 +235,26 @@ UNLABELLED = f"and this Deployment has no label {SHAPE_LABEL}"
 OTHERS_PLACE = "the operator changes no workloads in namespace "
 
 
-def changing(change: str, path: str, body: Any, denied: str) -> Attempt:
-    return Attempt("operator", "patch", path, change, body, denied)
+def changing(change: str, path: str, shape: str | None, denied: str = "", *, replicas: int = 0) -> Attempt:
+    body = deployment(path.rpartition("/")[2], shape)
+    body["spec"]["replicas"] = replicas
+    return Attempt("operator", "update", path, change, body, denied)
 
 
 WORKLOADS = [
-    Attempt("operator", "get", USERS),
+    Attempt("operator", "list", resource_path("apps/v1", "deployments")),
+    Attempt("operator", "get", USERS, denied='cannot get resource "deployments"'),
     Attempt("operator", "update", f"{USERS}/scale", "", scale(1)),
     Attempt("operator", "create", DEPLOYMENTS, "sibling", deployment("vllm-456789", "456789")),
     Attempt("operator", "delete", SIBLING),
-    changing("replicas", SIBLING, {"spec": {"replicas": 1}}, ""),
+    changing("replicas", SIBLING, "0123ab", replicas=1),
     Attempt("operator", "create", DEPLOYMENTS, "no label", deployment("new"), f"creates only siblings, {UNLABELLED}"),
     Attempt("operator", "create", DEPLOYMENTS, "empty", deployment("new", ""), f"creates only siblings, {UNLABELLED}"),
     Attempt("operator", "delete", USERS, denied=f"the operator deletes only siblings, {UNLABELLED}"),
-    changing("replicas", USERS, {"spec": {"replicas": 1}}, f"the operator changes only siblings, {UNLABELLED}"),
-    changing("into a sibling", USERS, metadata(labels={SHAPE_LABEL: "x"}), f"changes only siblings, {UNLABELLED}"),
-    changing("of no shape", SIBLING, metadata(labels={SHAPE_LABEL: None}), "a sibling keeps its shape"),
-    changing("of another shape", SIBLING, metadata(labels={SHAPE_LABEL: "x"}), "a sibling keeps its shape"),
+    changing("replicas", USERS, None, f"the operator changes only siblings, {UNLABELLED}", replicas=1),
+    changing("into a sibling", USERS, "x", f"changes only siblings, {UNLABELLED}"),
+    changing("of no shape", SIBLING, None, "a sibling keeps its shape"),
+    changing("of another shape", SIBLING, "x", "a sibling keeps its shape"),
     Attempt("operator", "delete", DEPLOYMENTS, "all", denied='cannot deletecollection resource "deployments"'),
     *(
         Attempt("operator", verb, path.replace(NAMESPACE, namespace), "", body, OTHERS_PLACE + namespace)
@@ -271,7 +284,18 @@ OPERATOR = [
     Attempt("operator", "list", SWITCHES, denied='cannot list resource "configmaps"'),
     Attempt("operator", "patch", f"{SWITCHES}/{SWITCH_NAME}", "", {"data": {}}, 'cannot patch resource "configmaps"'),
     Attempt("operator", "list", SECRETS, denied='cannot list resource "secrets"'),
-    Attempt("operator", "get", f"{NODES}/gpu-node-0"),
+    *(
+        Attempt("operator", "list", resource_path(api_version, plural))
+        for api_version, plural in [
+            ("v1", "nodes"),
+            ("v1", "pods"),
+            (API_VERSION, GPUNODE_PLURAL),
+            ("policy/v1", "poddisruptionbudgets"),
+            ("autoscaling/v2", "horizontalpodautoscalers"),
+        ]
+    ),
+    Attempt("operator", "get", f"{CLAIMS}/weights"),
+    Attempt("operator", "list", CLAIMS, denied='cannot list resource "persistentvolumeclaims"'),
     Attempt("operator", "patch", f"{NODES}/gpu-node-0", "", metadata(labels={}), 'cannot patch resource "nodes"'),
     Attempt("operator", "patch", f"{GPUNODES}/gpu-node-0/status", "", CLAIMED, "cannot patch resource"),
     Attempt("operator", "create", TOKENS, "", {"spec": {}}, 'cannot create resource "serviceaccounts/token"'),
@@ -334,6 +358,7 @@ def cluster(apis: Mapping[str, ApiClient], until: Callable[..., Any]) -> Iterato
         (LEASES, lease(LEASE_NAME)),
         (LEASES, lease("other")),
         (SWITCHES, metadata(name=SWITCH_NAME)),
+        (CLAIMS, VOLUME_CLAIM),
     ]
     for collection, body in made:
         request_json(admin, "POST", collection, body=body)

@@ -15,12 +15,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dynawatt.adapters import vllm_names
 from dynawatt.adapters.prometheus import Prometheus
-from dynawatt.adapters.vllm_metrics import Histogram, histogram_of, slot_row
+from dynawatt.adapters.vllm_load.histograms import histogram_of, slot_row
+from dynawatt.adapters.vllm_load.scope import ADDRESS_LABEL, NAMESPACE_LABELS, POD_LABELS
+from dynawatt.adapters.vllm_names import series_names
 from dynawatt.adapters.vllm_services import VllmService
 from dynawatt.errors import InvalidInputError
 from dynawatt.ports import Sample
-from dynawatt.workload.mix import LengthMix, mix_from_histograms
+from dynawatt.workload.mix import Histogram, LengthMix, mix_from_histograms
 
 SLOT_S: Final = 300
 _MIX_REQUESTS: Final = 4096
@@ -63,23 +66,24 @@ async def read_load(source: Prometheus, service: VllmService, *, hours: float, n
     window = f"[{slots * SLOT_S}s]"
     its = service.selector
 
-    def increase(*families: str, by: str = "") -> str:
-        """Of the first family that there is: newer versions of vLLM call some by other names."""
-        return " or ".join(f"sum {by}(increase(vllm:{family}{{{its}}}{window}))" for family in families)
+    def increase(family: tuple[str, ...], suffix: str, by: str = "") -> str:
+        """Under the newest of its names that there is."""
+        return " or ".join(f"sum {by}(increase({name}{{{its}}}{window}))" for name in series_names(family, suffix))
 
+    one_pod = ",".join((*NAMESPACE_LABELS, *POD_LABELS, ADDRESS_LABEL))
     by_slot = (
         f"sum(increase(vllm:request_success_total{{{its}}}[{SLOT_S}s]))",
-        f"count(count by (namespace, pod, instance) (vllm:num_requests_running{{{its}}}))",
+        f"count(count by ({one_pod}) (vllm:num_requests_running{{{its}}}))",
     )
     at_once = (
-        increase("request_prompt_tokens_bucket", by="by (le) "),
-        increase("request_generation_tokens_bucket", by="by (le) "),
-        increase("request_prompt_tokens_sum"),
-        increase("request_generation_tokens_sum"),
-        increase("time_to_first_token_seconds_bucket", by="by (le) "),
-        increase("inter_token_latency_seconds_bucket", "time_per_output_token_seconds_bucket", by="by (le) "),
-        increase("prefix_cache_hits_total", "gpu_prefix_cache_hits_total"),
-        increase("prefix_cache_queries_total", "gpu_prefix_cache_queries_total"),
+        increase(vllm_names.INPUT_LENGTH, "_bucket", by="by (le) "),
+        increase(vllm_names.OUTPUT_LENGTH, "_bucket", by="by (le) "),
+        increase(vllm_names.INPUT_LENGTH, "_sum"),
+        increase(vllm_names.OUTPUT_LENGTH, "_sum"),
+        increase(vllm_names.TTFT, "_bucket", by="by (le) "),
+        increase(vllm_names.TBT, "_bucket", by="by (le) "),
+        increase(vllm_names.PREFIX_HITS, "_total"),
+        increase(vllm_names.PREFIX_QUERIES, "_total"),
         f"vllm:cache_config_info{{{service.matchers}}}",
     )
     (rates, counts), answers = await asyncio.gather(

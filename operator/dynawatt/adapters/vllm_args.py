@@ -66,6 +66,13 @@ class VllmSettings:
     port: int = DEFAULT_PORT
     dtype: str | None = None
     quantization: str | None = None
+    kv_cache_dtype: str | None = None
+    """None where the cache has the model's own, which ``auto`` asks for."""
+    gpu_memory_utilization: float | None = None
+    """Fraction of a GPU's memory that vLLM may fill."""
+    load_format: str | None = None
+    nodes: int = 1
+    """Over which one replica is spread."""
     in_shell: bool = False
     """Whether the arguments stand inside a ``sh -c`` string, where nothing can be appended to them."""
 
@@ -129,14 +136,38 @@ def vllm_settings(container: Mapping[str, Any]) -> VllmSettings:
         max_num_batched_tokens=flags.integer("--max-num-batched-tokens"),
         max_num_seqs=flags.integer("--max-num-seqs"),
         max_model_len=flags.integer("--max-model-len"),
-        long_prefill_token_threshold=flags.integer("--long-prefill-token-threshold") or 0,
+        long_prefill_token_threshold=flags.integer("--long-prefill-token-threshold", least=0) or 0,
         scheduling_policy=flags.text("--scheduling-policy") or "fcfs",
         shutdown_timeout_s=flags.seconds("--shutdown-timeout") or 0.0,
         port=flags.integer("--port") or DEFAULT_PORT,
         dtype=flags.text("--dtype"),
         quantization=flags.text("--quantization"),
+        kv_cache_dtype=_unless_auto(flags.text("--kv-cache-dtype")),
+        gpu_memory_utilization=flags.fraction("--gpu-memory-utilization"),
+        load_format=_unless_auto(flags.text("--load-format")),
+        nodes=flags.integer("--nnodes") or 1,
         in_shell=in_shell,
     )
+
+
+def with_flags(container: Mapping[str, Any], flags: Mapping[str, int | str]) -> dict[str, Any]:
+    """A container whose vLLM has these flags as well; they overrule the same ones among its own arguments.
+
+    They come last, and of a flag given twice vLLM takes the last (with a line in its log). Raises VllmPodError where
+    nothing can be put after the arguments.
+    """
+    words, in_shell = _engine_words(container)
+    if in_shell:
+        raise VllmPodError(
+            "ShellCommand", "nothing can be added to arguments inside `sh -c`: give vLLM's arguments as a list instead"
+        )
+    if "--" in words:
+        raise VllmPodError("InvalidArguments", "flags after `--` are not read as flags: remove it from the arguments")
+    added = [f"{flag}={value}" for flag, value in flags.items()]
+    if not container.get("args") and not container.get("command"):
+        raise VllmPodError("InvalidArguments", "the image's own arguments cannot be added to: give them under `args`")
+    field = "args" if container.get("args") else "command"  # the kubelet runs one after the other
+    return {**container, field: [*container[field], *added]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,16 +183,24 @@ class _Flags:
             raise VllmPodError("InvalidArguments", f"`{flag}` has no value: give one")
         return self.values[flag][0]
 
-    def integer(self, flag: str) -> int | None:
+    def integer(self, flag: str, *, least: int = 1) -> int | None:
         """A positive integer, also as vLLM's 8k (8,000) or 8K (8,192); ``auto`` is as good as absent."""
         text = self.text(flag)
         if text in (None, "auto", "-1", "None"):
             return None
         match = _HUMAN_INTEGER.fullmatch(text)
-        value = float(match[1]) * _MULTIPLIERS[match[2]] if match else 0.0
-        if value < 1 or value != int(value):
+        value = float(match[1]) * _MULTIPLIERS[match[2]] if match else -1.0
+        if value < least or value != int(value):
             raise _unreadable(flag, text, "a positive whole number")
         return int(value)
+
+    def fraction(self, flag: str) -> float | None:
+        text = self.text(flag)
+        if text is None:
+            return None
+        if not re.fullmatch(r"\d*\.?\d+|\d+\.", text) or not 0 < float(text) <= 1:
+            raise _unreadable(flag, text, "above 0 and at most 1")
+        return float(text)
 
     def seconds(self, flag: str) -> float | None:
         text = self.text(flag)
@@ -175,6 +214,10 @@ class _Flags:
 def _unreadable(flag: str, text: str, wanted: str) -> VllmPodError:
     hint = ", and `$(...)` must name a variable that this container sets to a plain value" if "$(" in text else ""
     return VllmPodError("InvalidArguments", f"`{flag}` is {text!r}: must be {wanted}{hint}")
+
+
+def _unless_auto(text: str | None) -> str | None:
+    return None if text == "auto" else text
 
 
 def _runs_vllm(container: Mapping[str, Any]) -> bool:

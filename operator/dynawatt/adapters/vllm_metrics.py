@@ -7,30 +7,13 @@ requests: first tokens per second plus the growth of the queue.
 import asyncio
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dynawatt.ports import MetricsSource, MetricsUnavailable, RangeSeries, Sample
-from dynawatt.workload.mix import LengthMix, mix_from_histograms
-
-Histogram = Sequence[tuple[float, float]]
-
-
-@dataclass(frozen=True, slots=True)
-class LoadObservation:
-    """One look at a service."""
-
-    rate_rps: float
-    """Arriving requests per second, averaged over the rate window."""
-    mix: LengthMix | None
-    """Lengths of finished requests; None before the first."""
-    finished_requests: float
-    """How many the mix was taken from."""
-    ttft: Histogram
-    tbt: Histogram
-    """Cumulative counts by upper bound in seconds, over the mix window."""
+from dynawatt.adapters.vllm_load.histograms import histogram_of, mix_of, slot_row
+from dynawatt.adapters.vllm_load.source import LoadObservation
+from dynawatt.ports import MetricsSource, MetricsUnavailable, Sample
 
 
 async def observe(
@@ -77,25 +60,10 @@ async def observe(
     return LoadObservation(
         rate_rps=rate_rps,
         finished_requests=input_lengths[-1][1] if input_lengths else 0.0,
-        mix=_mix(input_lengths, histogram_of(outputs), input_sum, output_sum),
+        mix=mix_of(input_lengths, histogram_of(outputs), _sum(input_sum), _sum(output_sum)),
         ttft=histogram_of(ttft),
         tbt=histogram_of(tbt),
     )
-
-
-def fraction_within(histogram: Histogram, bound_s: float) -> float | None:
-    """Fraction of observations up to ``bound_s``, linear inside a bucket; None without observations."""
-    total = histogram[-1][1] if histogram else 0.0
-    if total <= 0:
-        return None
-    below, below_count = 0.0, 0.0
-    for upper, count in histogram:
-        if upper >= bound_s:
-            share = 1.0 if math.isinf(upper) or upper == below else (bound_s - below) / (upper - below)
-            inside = 0.0 if math.isinf(upper) else share * (count - below_count)
-            return (below_count + inside) / total
-        below, below_count = upper, count
-    return 1.0
 
 
 async def arrivals_before(
@@ -113,17 +81,6 @@ async def arrivals_before(
     return float(start_s), slot_row(series, start_s, slots, slot_s)
 
 
-def slot_row(series: Sequence[RangeSeries], start_s: float, slots: int, slot_s: float) -> NDArray[np.float64]:
-    """Values by slot: that of a moment belongs to the slot that ends with it; NaN where there is none."""
-    row = np.full(slots, np.nan)
-    for each in series:
-        for time_s, value in each.values:
-            slot = round((time_s - start_s) / slot_s) - 1
-            if 0 <= slot < slots and math.isfinite(value) and value >= 0:
-                row[slot] = value
-    return row
-
-
 def _selector(namespace: str, deployment: str) -> str:
     return f'namespace="{namespace}",pod=~"{deployment}-[a-z0-9]+-[a-z0-9]+"'
 
@@ -135,21 +92,5 @@ def _number(samples: Sequence[Sample], what: str) -> float:
     return samples[0].value
 
 
-def histogram_of(samples: Sequence[Sample]) -> Histogram:
-    """Cumulative counts by upper bound, ascending, from a query that sums buckets by ``le``."""
-    rows = [(float(sample.labels["le"]), sample.value) for sample in samples if "le" in sample.labels]
-    return sorted(row for row in rows if math.isfinite(row[1]))
-
-
-def _mix(
-    inputs: Histogram, outputs: Histogram, input_sum: Sequence[Sample], output_sum: Sequence[Sample]
-) -> LengthMix | None:
-    requests = min(inputs[-1][1] if inputs else 0.0, outputs[-1][1] if outputs else 0.0)
-    if requests < 1 or not input_sum or not output_sum:
-        return None
-    return mix_from_histograms(
-        inputs,
-        outputs,
-        mean_input=input_sum[0].value / inputs[-1][1],
-        mean_output=output_sum[0].value / outputs[-1][1],
-    )
+def _sum(samples: Sequence[Sample]) -> float:
+    return samples[0].value if samples else math.nan

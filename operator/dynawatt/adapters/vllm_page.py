@@ -2,38 +2,31 @@
 
 Whatever a page lacks, or has as no finite number, is None and never 0, so that a
 governor does not mistake a page that it cannot read for a pod without load. A
-line that was cut off at the end does not count. Knows the names of vLLM 0.33 and
-those that older releases had instead.
+line that was cut off at the end does not count.
 """
 
-import re
 from collections.abc import Mapping, Sequence
-from math import inf, isfinite
+from math import isfinite
 from typing import Final
 
+from dynawatt.adapters import vllm_names
+from dynawatt.adapters.vllm_series import names_in_page, series_in, series_pattern
 from dynawatt.governing.reading import PodReading
 
-_RUNNING: Final = (b"num_requests_running",)
-_WAITING: Final = (b"num_requests_waiting",)
-_KV_USAGE: Final = (b"kv_cache_usage_perc", b"gpu_cache_usage_perc")
-_FINISHED: Final = (b"request_success_total",)
-_TTFT: Final = (b"time_to_first_token_seconds",)
-_TBT: Final = (b"inter_token_latency_seconds", b"time_per_output_token_seconds")
-_PROMPT_TOKENS: Final = (b"prompt_tokens_total",)
-_GENERATION_TOKENS: Final = (b"generation_tokens_total",)
-
-_NAMES: Final = b"|".join(
+_RUNNING: Final = names_in_page(vllm_names.RUNNING)
+_WAITING: Final = names_in_page(vllm_names.WAITING)
+_KV_USAGE: Final = names_in_page(vllm_names.KV_USAGE)
+_FINISHED: Final = names_in_page(vllm_names.FINISHED, "_total")
+_TTFT: Final = names_in_page(vllm_names.TTFT)
+_TBT: Final = names_in_page(vllm_names.TBT)
+_PROMPT_TOKENS: Final = names_in_page(vllm_names.PROMPT_TOKENS, "_total")
+_GENERATION_TOKENS: Final = names_in_page(vllm_names.GENERATION_TOKENS, "_total")
+_SERIES: Final = series_pattern(
     (
         *_RUNNING, *_WAITING, *_KV_USAGE, *_FINISHED, *_PROMPT_TOKENS, *_GENERATION_TOKENS,
         *(family + suffix for family in (*_TTFT, *_TBT) for suffix in (b"_count", b"_bucket")),
     )
 )  # fmt: skip
-_QUOTED: Final = rb'"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"'
-# Possessive quantifiers: no line, however odd, is looked at twice.
-_SERIES: Final = re.compile(
-    rb"\nvllm:(" + _NAMES + rb")(?:\{([^\"}\n]*+(?:" + _QUOTED + rb"[^\"}\n]*+)*+)\})?[ \t]++([^\s]++)[^\n]*+(?=\n)"
-)
-_UPPER_BOUND: Final = re.compile(rb'(?:^|[,\s])le="([^"]*)"')
 _ROUNDING: Final = 1e-9
 
 _Values = Mapping[bytes, Sequence[float]]
@@ -52,13 +45,11 @@ def pod_reading(page: bytes, *, tbt_s: float | None, ttft_s: float | None) -> Po
     """
     values: dict[bytes, list[float]] = {}
     buckets: dict[bytes, dict[float, list[float]]] = {}
-    for name, labels, text in _SERIES.findall(b"\n" + page):
+    for name, bound, value in series_in(page, _SERIES):
         if name.endswith(b"_bucket"):
-            bound = _UPPER_BOUND.search(labels)
-            upper = buckets.setdefault(name.removesuffix(b"_bucket"), {})
-            upper.setdefault(_number(bound[1] if bound else b""), []).append(_number(text))
+            buckets.setdefault(name.removesuffix(b"_bucket"), {}).setdefault(bound, []).append(value)
         else:
-            values.setdefault(name, []).append(_number(text))
+            values.setdefault(name, []).append(value)
     first_tokens, gaps = _count(values, _TTFT), _count(values, _TBT)
     return PodReading(
         running=_total(values, _RUNNING),
@@ -106,11 +97,3 @@ def _met(values: _Values, buckets: _Buckets, families: Sequence[bytes], objectiv
 
 def _known(value: float) -> float | None:
     return value if isfinite(value) else None
-
-
-def _number(text: bytes) -> float:
-    """NaN when it is none."""
-    try:
-        return inf if text == b"+Inf" else float(text)
-    except ValueError:
-        return float("nan")

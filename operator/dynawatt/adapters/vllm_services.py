@@ -1,21 +1,23 @@
 """Which vLLM services a Prometheus knows, from the labels of their series.
 
 vLLM itself names only the model. What tells services of one model apart are the
-labels that scraping adds: the namespace, and the pod, whose name begins with that
-of its Deployment.
+labels that scraping adds, under one name or another: the namespace, and the pod,
+whose name begins with that of its Deployment.
 """
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from dynawatt.adapters.promql import equals, escaped, joined
+from dynawatt.adapters.vllm_load.scope import NAMESPACE_LABELS, POD_LABELS
+from dynawatt.adapters.vllm_names import RUNNING, series_names
 from dynawatt.errors import InvalidInputError, nearest_names
 from dynawatt.ports import MetricsSource, MetricsUnavailable, Sample
 
-_SERIES: Final = "vllm:num_requests_running"
-"""In every version of vLLM, and there before the first request."""
+_SERIES: Final = series_names(RUNNING)[0]
 _SUFFIXES: Final = ("-[a-z0-9]{5,10}-[a-z0-9]{5}", "-[0-9]+", "")
 """What a Deployment and a StatefulSet put after their names to name a pod, and a pod of its own."""
 _MOST_LISTED: Final = 8
@@ -36,7 +38,7 @@ class VllmService:
     @property
     def selector(self) -> str:
         """PromQL that selects its series where they name the model."""
-        return ",".join(part for part in (self.matchers, f"model_name={_quoted(self.model)}") if part)
+        return joined(self.matchers, equals("model_name", self.model))
 
     def __str__(self) -> str:
         """For people, with what selects it."""
@@ -64,10 +66,12 @@ async def find_service(
 
     Raises InvalidInputError when none or several fit, and MetricsUnavailable when Prometheus does not answer.
     """
-    asked = _joined(selector, "" if namespace is None else f"namespace={_quoted(namespace)}")
-    query = f"group by (model_name, namespace, service, job, pod) (last_over_time({_SERIES}{{{asked}}}[{window_s}s]))"
+    labels = ",".join(("model_name", "service", "job", *NAMESPACE_LABELS, *POD_LABELS))
+    # Routers tell again what their servers do, and name the server.
+    direct = joined(selector, equals("server", ""))
+    query = f"group by ({labels}) (last_over_time({_SERIES}{{{direct}}}[{window_s}s]))"
     try:
-        found = _services(await source.query(query), selector)
+        found = [each for each in _services(await source.query(query), selector) if namespace in (None, each.namespace)]
     except MetricsUnavailable as error:
         if selector and "parse error" in str(error):
             raise InvalidInputError(
@@ -75,6 +79,7 @@ async def find_service(
             ) from error
         raise
     if not found:
+        asked = joined(selector, "" if namespace is None else equals("namespace", namespace))
         where = f" that match {asked}" if asked else ""
         raise InvalidInputError(
             f"no series {_SERIES}{where} in the last {window_s / 3600:g} hours: does this Prometheus scrape vLLM? "
@@ -100,41 +105,33 @@ def _services(samples: Sequence[Sample], selector: str) -> list[VllmService]:
     matchers: dict[tuple[str, str, str], str] = {}
     for sample in samples:
         labels = sample.labels
-        namespace = labels.get("namespace", "")
-        name, pods = _owner(labels.get("pod", ""))
+        namespace_label, namespace = _told(labels, NAMESPACE_LABELS)
+        name, pods = _owner(*_told(labels, POD_LABELS))
         if not name and labels.get("service"):
-            name, pods = labels["service"], f"service={_quoted(labels['service'])}"
+            name, pods = labels["service"], equals("service", labels["service"])
         key = labels.get("model_name", ""), namespace, name
         jobs[key].add(labels.get("job", ""))
-        matchers[key] = _joined(selector, f"namespace={_quoted(namespace)}" if namespace else "", pods)
+        matchers[key] = joined(selector, equals(namespace_label, namespace) if namespace else "", pods)
     found = []
     for key, its_jobs in sorted(jobs.items()):
         # Series that two jobs scrape would count twice: the first of them is as good as the other.
-        job = f"job={_quoted(min(its_jobs))}" if len(its_jobs) > 1 and key[2] else ""
-        alone = [job] if key[2] or len(its_jobs) == 1 else [f"job={_quoted(each)}" for each in sorted(its_jobs)]
-        found += [VllmService(*key, _joined(matchers[key], each)) for each in alone]
+        job = equals("job", min(its_jobs)) if len(its_jobs) > 1 and key[2] else ""
+        alone = [job] if key[2] or len(its_jobs) == 1 else [equals("job", each) for each in sorted(its_jobs)]
+        found += [VllmService(*key, joined(matchers[key], each)) for each in alone]
     return found
 
 
-def _owner(pod: str) -> tuple[str, str]:
+def _told(labels: Mapping[str, str], names: Sequence[str]) -> tuple[str, str]:
+    """Name and value of the label that tells. Where a Prometheus reads another, the true one is the exported one."""
+    in_order = sorted(names, key=lambda name: not name.startswith("exported_"))
+    return next(((name, labels[name]) for name in in_order if labels.get(name)), (names[0], ""))
+
+
+def _owner(label: str, pod: str) -> tuple[str, str]:
     """What made a pod, after its name, and the matcher of all pods it makes; empty without a pod."""
     if not pod:
         return "", ""
     for suffix in _SUFFIXES:
         if match := re.fullmatch(f"(.+){suffix}", pod):
-            return match[1], f'pod=~"{_escaped(match[1])}{suffix}"'
+            return match[1], f'{label}=~"{escaped(match[1])}{suffix}"'
     return pod, ""
-
-
-def _joined(*matchers: str) -> str:
-    return ",".join(dict.fromkeys(matcher.strip(" ,") for matcher in matchers if matcher.strip(" ,")))
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
-
-
-def _escaped(text: str) -> str:
-    """For a regular expression inside PromQL's quotes."""
-    return re.escape(text).replace("\\-", "-").replace("\\", "\\\\")

@@ -155,7 +155,9 @@ ClockMHz = Annotated[int, Field(strict=True, ge=CLOCK_MIN_MHZ, le=CLOCK_MAX_MHZ)
 Count = Annotated[int, Field(ge=0, le=100_000)]
 
 StatusText = Annotated[
-    str, BeforeValidator(lambda text: shorten(text, MESSAGE_LENGTH)), Field(max_length=MESSAGE_LENGTH)
+    str,
+    BeforeValidator(lambda text: shorten(text, MESSAGE_LENGTH) if isinstance(text, str) else text),
+    Field(max_length=MESSAGE_LENGTH),
 ]
 """Free text, shortened where too long: a status that is refused explains nothing."""
 

@@ -18,6 +18,9 @@ CLAIM_ANNOTATION: Final = f"{GROUP}/clock-claim"
 SHAPE_LABEL: Final = f"{GROUP}/shape"
 """On a sibling, the Deployment of a further shape: only these may the operator create, change and delete."""
 
+SERVICE_ANNOTATION: Final = f"{GROUP}/service"
+"""On a sibling: the LLMService that it belongs to, as ``namespace/name``."""
+
 FINALIZER: Final = f"{GROUP}/give-back"
 """Keeps a deleted LLMService until everything it changed is given back."""
 

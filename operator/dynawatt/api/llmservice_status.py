@@ -99,8 +99,6 @@ class Reshape(ApiModel):
     """The Deployment whose replicas take over."""
     started_time: Timestamp
     """When it began, or when this attempt did."""
-    progress_time: Timestamp
-    """When it last came nearer to its end."""
     attempts: Annotated[int, Field(ge=0, le=1000)] = 0
     """How often it failed in a row."""
     retry_time: Timestamp | None = None

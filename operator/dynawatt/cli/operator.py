@@ -31,6 +31,13 @@ def operator(
         float, typer.Option(min=1, max=300, help="How many times faster than in reality the load changes: for demos.")
     ] = 1,
     lease_duration_s: Annotated[int, typer.Option(min=3, help="Clocks return to default after so long.")] = 30,
+    watch_namespace: Annotated[
+        list[str] | None,
+        typer.Option(help="Namespace of LLMServices, or a pattern such as team-*; repeatable. By default all."),
+    ] = None,
+    elastic_nodes: Annotated[
+        bool, typer.Option(help="The cluster adds nodes for pods that wait for GPUs: plan as if there were enough.")
+    ] = False,
     health_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of /healthz on loopback; 0: none.")] = 8080,
     surface_dir: Annotated[
         Path | None,
@@ -52,6 +59,8 @@ def operator(
     settings = OperatorSettings(
         prometheus_url=prometheus_url,
         namespace=namespace,
+        namespaces=tuple(watch_namespace or ()),
+        elastic_nodes=elastic_nodes,
         plan_interval_s=plan_interval_s,
         observe_interval_s=observe_interval_s,
         rate_window_s=rate_window_s,

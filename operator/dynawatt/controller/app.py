@@ -12,14 +12,16 @@ import socket
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import kopf
 
 from dynawatt.adapters.kubernetes.client import API_ERRORS, api_client, describe_error
 from dynawatt.adapters.kubernetes.cluster import Cluster
+from dynawatt.adapters.kubernetes.mirror import Mirror
 from dynawatt.adapters.prometheus import Prometheus
 from dynawatt.adapters.surface_cache import SurfaceCache
+from dynawatt.adapters.vllm_load.in_prometheus import PrometheusLoadSource
 from dynawatt.api.conditions import Condition, ConditionStatus, ConditionType, Reason, find_condition
 from dynawatt.api.group import FINALIZER, GROUP, LLMSERVICE_PLURAL, VERSION
 from dynawatt.api.llmservice import Knob
@@ -42,9 +44,18 @@ _TOLD = (
 """Conditions whose transitions become Events."""
 
 
+class _Hands(NamedTuple):
+    """What reaches into the cluster."""
+
+    cluster: Cluster
+    view: Mirror
+    lease: LeaseHolder
+
+
 def run_operator(settings: OperatorSettings, kubeconfig: Path | None) -> None:
     """Run until SIGTERM or SIGINT. Raises InvalidInputError or OperationError when it cannot start."""
-    cluster = Cluster(api_client(kubeconfig))
+    api = api_client(kubeconfig)
+    cluster, view = Cluster(api), Mirror(api)
     lease = LeaseHolder(
         cluster,
         namespace=settings.namespace,
@@ -53,12 +64,13 @@ def run_operator(settings: OperatorSettings, kubeconfig: Path | None) -> None:
     )
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # it tells of every tick
     registry = kopf.OperatorRegistry()
-    _register(registry, settings, cluster, lease, kubeconfig)
+    _register(registry, settings, _Hands(cluster, view, lease), kubeconfig)
     kopf.run(
         registry=registry,
         settings=_kopf_settings(),
         standalone=True,
-        clusterwide=True,
+        clusterwide=not settings.namespaces,
+        namespaces=settings.namespaces,
         liveness_endpoint=f"http://127.0.0.1:{settings.health_port}/healthz" if settings.health_port else None,
     )
 
@@ -80,12 +92,9 @@ def _kopf_settings() -> kopf.OperatorSettings:
 
 
 def _register(
-    registry: kopf.OperatorRegistry,
-    settings: OperatorSettings,
-    cluster: Cluster,
-    lease: LeaseHolder,
-    kubeconfig: Path | None,
+    registry: kopf.OperatorRegistry, settings: OperatorSettings, hands: _Hands, kubeconfig: Path | None
 ) -> None:
+    cluster, view, lease = hands
     resource = (GROUP, VERSION, LLMSERVICE_PLURAL)
 
     @kopf.on.login(registry=registry)
@@ -97,11 +106,18 @@ def _register(
 
     @kopf.on.startup(registry=registry)
     async def start(memo: kopf.Memo, **_: Any) -> None:
-        memo.metrics = Prometheus(settings.prometheus_url)
+        memo.source = PrometheusLoadSource(Prometheus(settings.prometheus_url))
         switch = Switch(cluster, namespace=settings.namespace)
         surfaces = SurfaceStore(SurfaceCache(settings.surface_dir) if settings.surface_dir else None)
+        view.start()
         memo.reconciler = Reconciler(
-            cluster=cluster, metrics=memo.metrics, lease=lease, switch=switch, surfaces=surfaces, settings=settings
+            cluster=cluster,
+            view=view,
+            source=memo.source,
+            lease=lease,
+            switch=switch,
+            surfaces=surfaces,
+            settings=settings,
         )
         memo.tasks = [asyncio.create_task(lease.run(settings.lease_renew_s)), asyncio.create_task(switch.run())]
 
@@ -113,8 +129,9 @@ def _register(
             await asyncio.to_thread(lease.release)
         except API_ERRORS as error:
             _log.warning("lease=%s not released: %s", lease.name, describe_error(error))
+        await asyncio.to_thread(view.stop)
         memo.reconciler.close()
-        await memo.metrics.close()
+        await memo.source.close()
 
     @kopf.timer(
         *resource,

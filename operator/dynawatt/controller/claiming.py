@@ -10,7 +10,7 @@ from dynawatt.api.base import ClockRange
 from dynawatt.api.claims import ClaimTable, ClockClaim, InvalidClaimError
 from dynawatt.api.group import CLAIM_ANNOTATION
 from dynawatt.api.llmservice import SLO, LLMServiceSpec
-from dynawatt.controller.target import Target
+from dynawatt.controller.target import ShapedWorkload
 from dynawatt.governing.table import GovernorTable
 
 
@@ -32,9 +32,9 @@ class ClockClaims:
         self._lease = lease
 
     async def write(
-        self, service: str, spec: LLMServiceSpec, target: Target, terms: ClockTerms, *, braced: bool
+        self, service: str, spec: LLMServiceSpec, workload: ShapedWorkload, terms: ClockTerms, *, braced: bool
     ) -> ClockRange:
-        """Claim the clocks of all live pods; those that carry the same claim already are left alone.
+        """Claim the clocks of all live pods of a shape; those that carry the same claim already are left alone.
 
         ``braced`` claims leave only the ceiling, for pods that are to take over the load of others. Returns the range
         that the pods have otherwise.
@@ -45,12 +45,12 @@ class ClockClaims:
             ceiling_megahertz=terms.ceiling_mhz,
             lease=self._lease,
             service=service,
-            metrics_port=target.settings.port,
+            metrics_port=workload.settings.port,
             ttft_milliseconds=single_ttft_ms(spec.slo) if terms.table.judges_ttft else None,
             table=ClaimTable.model_validate(terms.table.to_dict()),
         )
         text = claim.to_annotation()
-        for pod in target.live_pods:
+        for pod in workload.live_pods:
             if _text(pod) != text:
                 await asyncio.to_thread(self._cluster.annotate_pod, pod, {CLAIM_ANNOTATION: text})
         return ClockRange(min_megahertz=floor_mhz, max_megahertz=terms.ceiling_mhz)

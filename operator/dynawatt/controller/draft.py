@@ -72,7 +72,7 @@ class StatusDraft:
     @property
     def since_scaled_s(self) -> float:
         """Since dynawatt last changed the replicas; infinite when those that are there were not chosen by it."""
-        changed = [change.time for change in self.status.last_changes if change.knob is Knob.REPLICAS]
+        changed = [change.time for change in self.status.last_changes if change.knob is not Knob.CLOCK]
         if self.status.adopted is None or not changed:
             return inf
         return max(0.0, (self.now - max(changed)).total_seconds())
@@ -94,13 +94,19 @@ class StatusDraft:
         change = Change(time=self.now, knob=knob, from_=before, to=after, reason=reason)
         self.status.last_changes = add_change(self.status.last_changes, change)
 
-    def decide(self, plan: ServicePlan) -> bool:
-        """Take over a plan as the last decision; True when it differs from the one before in what was chosen."""
+    def decide(self, plan: ServicePlan, sizes: Mapping[str, int]) -> bool:
+        """Take over a plan as the last decision; True when it differs from the one before in what was chosen.
+
+        ``sizes`` are tensor-parallel sizes by shape.
+        """
         chosen = OperatingPoint(
-            replicas=plan.replicas, clock_megahertz=plan.clock_mhz, predicted_watts=round(plan.power_w)
+            replicas=plan.replicas,
+            tensor_parallel_size=sizes.get(plan.shape),
+            clock_megahertz=plan.clock_mhz,
+            predicted_watts=round(plan.power_w),
         )
         before = self.status.last_decision
-        if before is not None and before.chosen.replicas == chosen.replicas:
+        if before is not None and _fleet(before.chosen) == _fleet(chosen):
             same_clock = before.chosen.clock_megahertz == chosen.clock_megahertz
             if same_clock and before.reason == plan.reason:
                 return False
@@ -113,6 +119,7 @@ class StatusDraft:
             runners_up=[
                 RunnerUp(
                     replicas=other.replicas,
+                    tensor_parallel_size=sizes.get(other.shape),
                     clock_megahertz=other.clock_mhz,
                     predicted_watts=round(other.power_w),
                     why_not=other.why_not,
@@ -142,6 +149,10 @@ def _saving(plan: ServicePlan) -> PredictedSaving | None:
         to_keeping_percent=_percent(plan.saving_to_keeping),
         to_default_clock_percent=_percent(plan.saving_to_default_clock),
     )
+
+
+def _fleet(point: OperatingPoint) -> tuple[int, int | None]:
+    return point.replicas, point.tensor_parallel_size
 
 
 def _percent(fraction: float) -> int:

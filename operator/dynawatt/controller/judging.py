@@ -7,10 +7,12 @@ the answer is Unknown.
 
 import math
 
-from dynawatt.adapters.vllm_metrics import Histogram, LoadObservation, fraction_within
+from dynawatt.adapters.vllm_load.histograms import fraction_within
+from dynawatt.adapters.vllm_load.source import LoadObservation
 from dynawatt.api.conditions import ConditionType, Reason
 from dynawatt.api.llmservice import SLO
 from dynawatt.controller.draft import StatusDraft
+from dynawatt.workload.mix import Histogram
 
 
 def judge_slo(draft: StatusDraft, slo: SLO, load: LoadObservation) -> None:

@@ -1,4 +1,4 @@
-"""What the planner is told about one service: measured load, latency model, limits."""
+"""What the planner is told about one service: measured load, latency models of its shapes, limits."""
 
 import asyncio
 import logging
@@ -7,42 +7,36 @@ from typing import Final
 
 import numpy as np
 
-from dynawatt.adapters.engine_settings import engine_settings
 from dynawatt.adapters.objectives import latency_objectives
-from dynawatt.adapters.profile_files import find_replica
-from dynawatt.adapters.vllm_metrics import LoadObservation, arrivals_before, observe
+from dynawatt.adapters.vllm_load.source import LoadObservation, LoadQuestion, LoadSource
 from dynawatt.api.conditions import ConditionType, Reason
-from dynawatt.api.llmservice import Knob, LLMServiceSpec
+from dynawatt.api.llmservice import Knob
+from dynawatt.controller.choosing import ShapeChoice, is_barred
 from dynawatt.controller.claiming import ClockTerms, single_ttft_ms
-from dynawatt.controller.draft import Hold, StatusDraft
+from dynawatt.controller.draft import Hold
 from dynawatt.controller.judging import judge_slo
-from dynawatt.controller.runtime import CurveOf, ServiceRuntime
+from dynawatt.controller.observing import load_question
+from dynawatt.controller.runtime import ServiceRuntime
 from dynawatt.controller.settings import OperatorSettings
+from dynawatt.controller.shape_models import (
+    PRIOR_MIX,
+    ShapeModels,
+    shape_models,
+)
 from dynawatt.controller.surfaces import SurfaceStore
-from dynawatt.controller.target import Target, ready_since
+from dynawatt.controller.target import ShapedWorkload
+from dynawatt.controller.tick import Tick
 from dynawatt.errors import InvalidInputError
 from dynawatt.forecast.slots import SLOT_S, WEEK_SLOTS
-from dynawatt.perfmodel.profile import ReplicaProfile
-from dynawatt.perfmodel.surface import Surface
-from dynawatt.planning.attainment import planned_attainment
-from dynawatt.planning.curves import ShapeCurve, shape_curve
+from dynawatt.planning.curves import ShapeCurve
 from dynawatt.planning.governor_table import governor_table
 from dynawatt.planning.service import ServicePlan, ServiceState
-from dynawatt.ports import MetricsSource, MetricsUnavailable
-from dynawatt.simulation.settings import EngineSettings
-from dynawatt.simulation.surface_question import SurfaceQuestion
-from dynawatt.simulation.surfaces import clock_grid
-from dynawatt.workload.builtin import built_in
-from dynawatt.workload.mix import LengthMix, blend
+from dynawatt.ports import MetricsUnavailable
+from dynawatt.workload.mix import blend
 
-_PRIOR: Final = built_in("azure-2023-conv")
-PRIOR_MIX: Final = _PRIOR.mix(512)
-"""What a service is taken for until its own requests tell."""
-PRIOR_CV: Final = _PRIOR.interarrival_cv
-"""And its burstiness, the CV of the gaps between requests: vLLM exports nothing that tells a service's own."""
 _PRIOR_REQUESTS: Final = 20.0
 """How many finished requests the prior weighs as much as."""
-_STARTS: Final = 4.0
+OVERDUE: Final = 4.0
 """A pod that takes so many times longer to start than usual is not counted on."""
 
 _log = logging.getLogger(__name__)
@@ -51,135 +45,133 @@ _log = logging.getLogger(__name__)
 class Modeller:
     """Turns metrics and a target into the state that is planned for; whatever it cannot know is a Hold."""
 
-    def __init__(self, metrics: MetricsSource, surfaces: SurfaceStore, settings: OperatorSettings) -> None:
-        self._metrics = metrics
+    def __init__(
+        self, source: LoadSource, surfaces: SurfaceStore, choice: ShapeChoice, settings: OperatorSettings
+    ) -> None:
+        self._source = source
+        self._choice = choice
         self._surfaces = surfaces
         self._settings = settings
 
-    async def look(
-        self, runtime: ServiceRuntime, spec: LLMServiceSpec, target: Target, draft: StatusDraft, *, may_scale: bool
-    ) -> ServiceState:
+    async def look(self, tick: Tick, *, may_scale: bool) -> ServiceState:
         """Observe and model the service. Raises Hold."""
-        models, engine = self._models(target, draft)
-        if runtime.surface is None:
-            self._surface(models, engine, spec, PRIOR_MIX, None)  # is ready by the time it is needed, if all goes well
-        load = await self._observe(runtime, spec, target, draft)
+        runtime, spec, target = tick.runtime, tick.spec, tick.target
+        runtime.models = _present_models(tick) | await self._choice.further(tick)
+        book, models = runtime.book, list(runtime.models.values())
+        if not book.surfaces:
+            # Is ready by the time it is needed, if all goes well.
+            book.update(self._surfaces, models, spec, PRIOR_MIX, adopt=False)
+        load = await self._observe(tick)
         if load.mix is not None:
-            mix = blend([(load.mix, load.finished_requests), (PRIOR_MIX, _PRIOR_REQUESTS)])
-            runtime.surface, runtime.mix = self._surface(models, engine, spec, mix, runtime.surface), mix
-        elif runtime.surface is None:
+            runtime.mix = blend([(load.mix, load.finished_requests), (PRIOR_MIX, _PRIOR_REQUESTS)])
+            book.update(self._surfaces, models, spec, runtime.mix)
+        elif runtime.mix is None:
             raise Hold(ConditionType.SLO_ATTAINABLE, None, Reason.NO_LOAD_YET, "no request has finished yet")
-        if runtime.load.may_learn:
-            await self._learn(runtime, spec)
         runtime.load.observe(time.time(), load.rate_rps)
-        if runtime.surface is None:
+        runtime.burst_rps = load.burst_rps
+        if any(workload.shape not in book.surfaces for workload in target.workloads if _counts(workload)):
             message = "the latency model of this load is being computed"
             raise Hold(ConditionType.SLO_ATTAINABLE, None, Reason.NOT_PLANNED_YET, message)
         if runtime.load.watched_s() < self._settings.rate_window_s:
             message = f"the load must be observed for {self._settings.rate_window_s} s before it is planned for"
             raise Hold(ConditionType.SLO_ATTAINABLE, None, Reason.NOT_PLANNED_YET, message)
-        return self._state(runtime, spec, target, models, draft, may_scale=may_scale)
+        return self._state(tick, may_scale=may_scale)
 
-    def _state(
-        self,
-        runtime: ServiceRuntime,
-        spec: LLMServiceSpec,
-        target: Target,
-        models: ReplicaProfile,
-        draft: StatusDraft,
-        *,
-        may_scale: bool,
-    ) -> ServiceState:
+    def _state(self, tick: Tick, *, may_scale: bool) -> ServiceState:
+        runtime, spec, target, draft = tick.runtime, tick.spec, tick.target, tick.draft
+        curves = self._curves(tick)
         # Shorter than a peak is remembered, the load is not known well enough to take replicas away.
         unknown = runtime.load.watched_s() < self._settings.peak_window_s
-        curve = self._curve(runtime, spec, target, models)
         most = spec.replicas.max if may_scale else target.replicas
-        demand = runtime.load.demand(time.time(), curve.capacity_rps(most))
+        demand = runtime.load.demand(time.time(), max(curve.capacity_rps(most) for curve in curves.values()))
         assert demand is not None  # it was observed
-        ready = min(len(target.serving_pods), target.replicas)
-        overdue = len(target.overdue_pods(_STARTS * curve.startup_s, time.time()))
+        ready, starting = {}, {}
+        for workload in target.workloads:
+            if workload.shape not in curves:
+                continue
+            overdue = len(workload.overdue_pods(OVERDUE * curves[workload.shape].startup_s, time.time()))
+            ready[workload.shape] = min(len(workload.serving_pods), workload.replicas)
+            starting[workload.shape] = max(0, workload.replicas - ready[workload.shape] - overdue)
         return ServiceState(
-            curves={curve.name: curve},
-            ready={curve.name: ready},
-            starting={curve.name: max(0, target.replicas - ready - overdue)},
+            curves=curves,
+            ready=ready,
+            starting=starting,
             demand=demand,
-            present_rps=runtime.load.present_rps,
+            present_rps=max(runtime.load.present_rps, runtime.burst_rps),
             min_replicas=min(max(spec.replicas.min, target.replicas if unknown else 0), spec.replicas.max),
             max_replicas=spec.replicas.max,
+            max_gpus=spec.max_gpus,
             attainment=spec.slo.attainment_target,
             may_scale=may_scale,
-            may_reshape=False,
+            may_reshape=may_scale and Knob.SHAPE in spec.knobs and not unknown,
             may_set_clock=Knob.CLOCK in spec.knobs,
             since_change_s=draft.since_scaled_s,
         )
 
-    def _curve(
-        self, runtime: ServiceRuntime, spec: LLMServiceSpec, target: Target, models: ReplicaProfile
-    ) -> ShapeCurve:
-        """What fleets of its shape carry and draw; made again only when something about it changed."""
-        surface, known = runtime.surface, runtime.curve
-        assert surface is not None
-        attainment = planned_attainment(spec.slo.attainment_target)
-        terms = (attainment, target.startup_s(models.model.startup_s), max(spec.replicas.max, target.replicas))
-        if known is None or known.surface is not surface or known.terms != terms:
-            name = f"tp{surface.tensor_parallel}"
-            curve = shape_curve(
-                name, surface, models, attainment=attainment, startup_s=terms[1], most_replicas=terms[2]
-            )
-            known = runtime.curve = CurveOf(curve, surface, terms)
-        return known.curve
+    def _curves(self, tick: Tick) -> dict[str, ShapeCurve]:
+        """Of all shapes whose latency model is there, without empty ones that failed to start."""
+        runtime, spec, target = tick.runtime, tick.spec, tick.target
+        present = {workload.shape: workload for workload in target.workloads}
+        usual_s = target.template.startup_s(next(iter(runtime.models.values())).replica.model.startup_s)
+        curves = {}
+        for name, models in runtime.models.items():
+            workload = present.get(name)
+            avoided = workload is not None and not _counts(workload) and is_barred(tick, workload.name)
+            if name in runtime.book.surfaces and not avoided:
+                curves[name] = runtime.book.curve(
+                    models,
+                    attainment=spec.slo.attainment_target,
+                    startup_s=usual_s if workload is None else workload.startup_s(usual_s),
+                    most_replicas=max(spec.replicas.max, target.replicas),
+                )
+        return curves
 
-    def clock_terms(
-        self, runtime: ServiceRuntime, spec: LLMServiceSpec, target: Target, plan: ServicePlan, draft: StatusDraft
-    ) -> ClockTerms | None:
-        """By what the agents may govern the pods that serve; None when no clock meets the SLO at any load."""
-        if runtime.surface is None or runtime.mix is None:
-            return None
-        models, engine = self._models(target, draft)
-        try:
-            table = governor_table(
-                runtime.surface,
-                models,
-                engine,
-                runtime.mix,
-                latency_objectives(spec.slo),
-                attainment=spec.slo.attainment_target,
-                replicas=min(len(target.serving_pods), plan.replicas) or max(plan.replicas, 1),
-                urgent_first=False,  # nothing sends priorities yet
-                judges_ttft=single_ttft_ms(spec.slo) is not None,
-            )
-        except InvalidInputError:
-            return None
-        return ClockTerms(models.gpu.default_clock_mhz, table)
+    def clock_terms(self, tick: Tick, plan: ServicePlan) -> dict[str, ClockTerms]:
+        """By what the agents may govern the pods of each shape; without those where no clock meets the SLO."""
+        runtime, spec, target = tick.runtime, tick.spec, tick.target
+        if runtime.mix is None:
+            return {}
+        found = {}
+        for workload in target.workloads:
+            models, surface = runtime.models[workload.shape], runtime.book.surfaces.get(workload.shape)
+            planned = plan.replicas if workload.shape == plan.shape else workload.replicas
+            if surface is None:
+                continue
+            try:
+                table = governor_table(
+                    surface,
+                    models.replica,
+                    models.engine,
+                    runtime.mix,
+                    latency_objectives(spec.slo),
+                    attainment=spec.slo.attainment_target,
+                    replicas=min(len(target.serving_pods), planned) or max(planned, 1),
+                    urgent_first=False,  # nothing sends priorities yet
+                    judges_ttft=single_ttft_ms(spec.slo) is not None,
+                )
+            except InvalidInputError:
+                continue
+            found[workload.shape] = ClockTerms(models.replica.gpu.default_clock_mhz, table)
+        return found
 
-    async def _observe(
-        self, runtime: ServiceRuntime, spec: LLMServiceSpec, target: Target, draft: StatusDraft
-    ) -> LoadObservation:
+    async def _observe(self, tick: Tick) -> LoadObservation:
+        question = load_question(tick, self._settings, time.time())
         try:
-            load = await observe(
-                self._metrics,
-                namespace=runtime.namespace,
-                deployment=spec.deployment_ref.name,
-                pods=self._scraped_pods(target),
-                rate_window_s=self._settings.rate_window_s,
-                mix_window_s=self._settings.mix_window_s,
-            )
+            load = await self._source.observe(question)
         except MetricsUnavailable as error:
             raise Hold(ConditionType.METRICS_AVAILABLE, False, Reason.METRICS_QUERY_FAILED, str(error)) from error
-        draft.set(ConditionType.METRICS_AVAILABLE, True, Reason.METRICS_FRESH, "all queries answered")
-        judge_slo(draft, spec.slo, load)
+        tick.draft.set(ConditionType.METRICS_AVAILABLE, True, Reason.METRICS_FRESH, "all queries answered")
+        judge_slo(tick.draft, tick.spec.slo, load)
+        if tick.runtime.load.may_learn:
+            await self._learn(tick.runtime, question)
         return load
 
-    async def _learn(self, runtime: ServiceRuntime, spec: LLMServiceSpec) -> None:
+    async def _learn(self, runtime: ServiceRuntime, question: LoadQuestion) -> None:
         """Let the forecast begin with what Prometheus has kept; it goes without when that cannot be had."""
+        until_s = time.time() - self._settings.rate_window_s  # the first observation reaches so far back
         try:
-            start_s, requests = await arrivals_before(
-                self._metrics,
-                namespace=runtime.namespace,
-                deployment=spec.deployment_ref.name,
-                until_s=time.time() - self._settings.rate_window_s,  # the first observation reaches so far back
-                slot_s=round(SLOT_S),
-                slots=WEEK_SLOTS,
+            start_s, requests = await self._source.history(
+                question, until_s=until_s, slot_s=round(SLOT_S), slots=WEEK_SLOTS
             )
             learnt = await asyncio.to_thread(runtime.load.learn, start_s, requests)
         except (MetricsUnavailable, ValueError) as error:
@@ -187,51 +179,22 @@ class Modeller:
         else:
             _log.info("service=%s history_slots=%d learnt=%s", runtime.key, np.isfinite(requests).sum(), learnt)
 
-    def _scraped_pods(self, target: Target) -> list[str]:
-        """Pods that have been Ready long enough for Prometheus to have scraped them."""
-        now_s = time.time()
-        return [
-            pod["metadata"]["name"]
-            for pod in target.serving_pods
-            if now_s - (ready_since(pod) or now_s) > self._settings.rate_window_s
-        ]
 
-    def _models(self, target: Target, draft: StatusDraft) -> tuple[ReplicaProfile, EngineSettings]:
-        product = draft.status.shapes[0].gpu_product
-        vllm = target.settings
-        try:
-            models = find_replica(
-                vllm.model, product, vllm.tensor_parallel_size, quantization=vllm.quantization, dtype=vllm.dtype
-            )
-            engine = engine_settings(vllm, models)
-        except InvalidInputError as error:
-            raise Hold(ConditionType.PROFILE_AVAILABLE, False, Reason.NO_PROFILE, str(error)) from error
-        draft.set(ConditionType.PROFILE_AVAILABLE, True, Reason.PROFILE_FOUND, f"profile {models.name}")
-        return models, engine
+def _present_models(tick: Tick) -> dict[str, ShapeModels]:
+    """Of the shapes that are there, the user's own first. Raises Hold."""
+    target, product = tick.target, tick.runtime.product
+    try:
+        found = {
+            workload.shape: shape_models(workload.settings, product, name=workload.shape)
+            for workload in target.workloads
+        }
+    except InvalidInputError as error:
+        raise Hold(ConditionType.PROFILE_AVAILABLE, False, Reason.NO_PROFILE, str(error)) from error
+    message = f"profile {found[target.template.shape].replica.name}"
+    tick.draft.set(ConditionType.PROFILE_AVAILABLE, True, Reason.PROFILE_FOUND, message)
+    return found
 
-    def _surface(
-        self,
-        models: ReplicaProfile,
-        engine: EngineSettings,
-        spec: LLMServiceSpec,
-        mix: LengthMix,
-        known: Surface | None,
-    ) -> Surface | None:
-        """The surface for this mix; the one known so far while it is computed or when it cannot be."""
-        target = spec.slo.attainment_target
-        question = SurfaceQuestion(
-            replica=models,
-            settings=engine,
-            mix=mix,
-            cv=PRIOR_CV,
-            objectives=latency_objectives(spec.slo),
-            attainments=(target, planned_attainment(target)),
-            clocks_mhz=tuple(clock_grid(models, spec.gpu_clock.min_megahertz)),
-        )
-        try:
-            return self._surfaces.get(question) or known
-        except Exception as error:  # whatever the worker process died of
-            if known is not None:
-                return known
-            message = f"the latency model cannot be computed, it is tried again: {error or type(error).__name__}"
-            raise Hold(ConditionType.SLO_ATTAINABLE, None, Reason.NOT_PLANNED_YET, message) from error
+
+def _counts(workload: ShapedWorkload) -> bool:
+    """Whether the planner has to know of it: a sibling that was scaled to nothing may come back later."""
+    return bool(workload.replicas or workload.serving_pods)

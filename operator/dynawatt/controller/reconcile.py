@@ -4,34 +4,38 @@ Whatever cannot be known holds everything as it is: no error here ever leads to
 fewer replicas or lower clocks than before.
 """
 
-import asyncio
 import logging
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
-from dynawatt.adapters.kubernetes.client import API_ERRORS, describe_error
+from dynawatt.adapters.kubernetes.client import API_ERRORS, KubernetesObject, describe_error
 from dynawatt.adapters.kubernetes.cluster import Cluster
+from dynawatt.adapters.kubernetes.mirror import Mirror
+from dynawatt.adapters.vllm_load.source import LoadSource
 from dynawatt.api.conditions import ConditionType, Reason
 from dynawatt.api.llmservice import Knob, LLMServiceSpec, Mode
-from dynawatt.controller.actuation import Actuator, expected_replicas, foreign_writer
+from dynawatt.controller.choosing import ShapeChoice
+from dynawatt.controller.clocks import ServiceClocks
+from dynawatt.controller.conflicts import autoscaler_conflict, foreign_conflict
 from dynawatt.controller.draft import Hold, StatusDraft
+from dynawatt.controller.giving_back import GivingBack
+from dynawatt.controller.inventory import Inventory, take_inventory
 from dynawatt.controller.lease import LeaseHolder
 from dynawatt.controller.load import ServiceLoad
 from dynawatt.controller.modelling import Modeller
+from dynawatt.controller.planning_round import PlanningRound
 from dynawatt.controller.reporting import report_clocks, report_plan, report_target
+from dynawatt.controller.rollout import Rollout
 from dynawatt.controller.runtime import ServiceRuntime
+from dynawatt.controller.scaling import Scaling
 from dynawatt.controller.settings import OperatorSettings
 from dynawatt.controller.surfaces import SurfaceStore
 from dynawatt.controller.switch import Switch
 from dynawatt.controller.target import Target, TargetError, Workload, read_target, read_workload
+from dynawatt.controller.tick import Tick
 from dynawatt.errors import InvalidInputError
-from dynawatt.planning.planner import UnitCommitmentPlanner
 from dynawatt.planning.service import CANNOT_PLAN, ServicePlan
-from dynawatt.ports import MetricsSource
-
-_PRODUCT_LABEL: Final = "nvidia.com/gpu.product"
 
 _log = logging.getLogger(__name__)
 
@@ -43,22 +47,24 @@ class Reconciler:
         self,
         *,
         cluster: Cluster,
-        metrics: MetricsSource,
+        view: Mirror,
+        source: LoadSource,
         lease: LeaseHolder,
         switch: Switch,
         surfaces: SurfaceStore,
         settings: OperatorSettings,
     ) -> None:
-        self._cluster = cluster
+        self._view = view
         self._lease = lease
         self._switch = switch
         self._surfaces = surfaces
         self._settings = settings
-        # Without a picker nothing keeps requests away from replicas that are to be parked.
-        self._planner = UnitCommitmentPlanner(packs=False, dwell_s=settings.dwell_s)
-        self._planning = asyncio.Lock()
-        self._modeller = Modeller(metrics, surfaces, settings)
-        self._actuator = Actuator(cluster, lease.name)
+        self._round = PlanningRound(settings)
+        self._modeller = Modeller(source, surfaces, ShapeChoice(cluster), settings)
+        self._clocks = ServiceClocks(cluster, lease.name)
+        scaling = Scaling(cluster, view)
+        self._rollout = Rollout(scaling, view)
+        self._giving_back = GivingBack(scaling, view, timeout_s=settings.give_back_timeout_s)
         self._services: dict[str, ServiceRuntime] = {}
 
     async def tick(self, body: Mapping[str, Any]) -> StatusDraft | None:
@@ -73,8 +79,13 @@ class Reconciler:
             draft = _draft(runtime, body)
             if self._switch.off:  # the agents have let the clocks go; what runs goes on running
                 runtime.forget_plan()
-                runtime.terms = runtime.terms_of = None
+                runtime.terms, runtime.terms_of = {}, None
                 draft.set(ConditionType.READY, False, Reason.SWITCHED_OFF, f"nothing is changed: {self._switch.off}")
+                runtime.status = draft.status
+                return draft
+            if (problem := self._view.problem()) is not None:
+                runtime.state = None
+                draft.set(ConditionType.READY, False, Reason.API_ERROR, f"Kubernetes API: {problem}")
                 runtime.status = draft.status
                 return draft
             try:
@@ -104,17 +115,26 @@ class Reconciler:
         runtime = self._runtime(body)
         runtime.deleted, runtime.state = True, None
         async with runtime.lock:
-            if not self._lease.held:
+            if not self._lease.held or self._view.problem() is not None:
                 return False
             draft = _draft(runtime, body)
+            await self._clocks.withdraw_everywhere(runtime.key, self._view.pods(runtime.namespace))
             # Neither a spec nor a pod template that cannot be understood may keep anything from being given back.
-            workload = await self._read_workload(runtime)
-            await self._actuator.give_back(runtime.key, runtime.namespace, workload, draft)
+            workload, siblings = (
+                self._read_workload(runtime.namespace, runtime.deployment),
+                self._read_siblings(runtime),
+            )
+            if workload is None:  # there is nobody to give back to: all of the service was deleted
+                await self._giving_back.delete(siblings)
+                done = not siblings
+            else:
+                inventory = take_inventory(self._view.nodes(), self._view.pods())
+                runtime.product = _product(workload.pods, inventory, draft)
+                done = await self._giving_back.advance(runtime, workload, siblings, inventory, draft, gives_up=True)
             runtime.status = draft.status
-            if draft.status.adopted is not None:
-                return False
-            self._services.pop(body["metadata"]["uid"], None)
-            return True
+            if done:
+                self._services.pop(body["metadata"]["uid"], None)
+            return done
 
     def _runtime(self, body: Mapping[str, Any]) -> ServiceRuntime:
         metadata = body["metadata"]
@@ -134,36 +154,32 @@ class Reconciler:
         return self._services[uid]
 
     async def _reconcile(self, runtime: ServiceRuntime, spec: LLMServiceSpec, draft: StatusDraft) -> None:
-        target = await self._read_target(runtime, spec, draft)
-        report_target(target, await self._gpu_product(runtime, target), draft)
-        if not spec.paused:
-            allowed = spec.knobs if spec.mode is Mode.AUTO else ()
-            why = "the knob Replicas was taken away" if allowed else f"`mode` is {spec.mode}"
-            await self._actuator.withdraw(allowed, target, draft, why)
+        target = self._read_target(runtime, spec, draft)
+        inventory = take_inventory(self._view.nodes(), self._view.pods())
+        runtime.product = _product(target.pods, inventory, draft)
+        report_target(target, runtime.product, draft)
+        tick = Tick(runtime, spec, target, inventory, draft)
+        if not spec.paused and not await self._withdraw(tick):
+            return
         if spec.mode is Mode.OFF and not spec.paused:
             runtime.forget_plan()
             report_clocks(spec, draft)
             draft.set(ConditionType.READY, True, Reason.SWITCHED_OFF, "`mode` is Off: nothing is planned or changed")
             return
-        conflict = await self._report_conflicts(runtime, spec, target, draft)
-        may_scale = Knob.REPLICAS in spec.knobs and target.drain_problem is None and conflict is None
-        state = await self._modeller.look(runtime, spec, target, draft, may_scale=may_scale)
+        conflict = self._report_conflicts(tick)
+        may_scale = spec.scales and target.drain_problem is None and conflict is None
+        state = await self._modeller.look(tick, may_scale=may_scale)
         if spec.paused:
             runtime.forget_plan()
             draft.set(ConditionType.READY, True, Reason.PAUSED, "`paused` is true: everything is held as it is")
             return
         runtime.state = state
-        plan = await self._plan_if_due(runtime)
+        plan = await self._round.plan_for(runtime, self._services, inventory)
         if plan.reason == CANNOT_PLAN:
             raise Hold(ConditionType.SLO_ATTAINABLE, None, Reason.CANNOT_PLAN, plan.message)
-        report_plan(plan, draft)
+        report_plan(plan, {name: one.replica.tensor_parallel for name, one in runtime.models.items()}, draft)
         if spec.mode is Mode.AUTO:
-            if runtime.terms_of is not plan:
-                runtime.terms = self._modeller.clock_terms(runtime, spec, target, plan, draft)
-                runtime.terms_of = plan
-            await self._actuator.carry_out(
-                runtime.key, spec, target, plan, draft, terms=runtime.terms, may_scale=may_scale
-            )
+            await self._act(tick, plan, may_scale=may_scale)
         report_clocks(spec, draft)
         if conflict is not None:
             draft.set(ConditionType.READY, False, *conflict)
@@ -172,14 +188,46 @@ class Reconciler:
         else:
             draft.set(ConditionType.READY, True, Reason.RECOMMENDING, "recommending the last decision")
 
-    async def _read_workload(self, runtime: ServiceRuntime) -> Workload | None:
-        deployment = await asyncio.to_thread(self._cluster.deployment, runtime.namespace, runtime.deployment)
-        if deployment is None:
-            return None
-        pods = await asyncio.to_thread(self._cluster.pods, runtime.namespace, deployment["spec"]["selector"])
-        return read_workload(deployment, pods)
+    async def _withdraw(self, tick: Tick) -> bool:
+        """Give back what the spec no longer allows; False while that goes on, when nothing else is done."""
+        runtime, spec, target, draft = tick.runtime, tick.spec, tick.target, tick.draft
+        auto = spec.mode is Mode.AUTO
+        if not auto or Knob.CLOCK not in spec.knobs:
+            await self._clocks.withdraw(target.pods, draft)
+        if auto and spec.scales and (Knob.SHAPE in spec.knobs or not target.siblings):
+            return True
+        if await self._giving_back.advance(
+            runtime, target.template, target.siblings, tick.inventory, draft, gives_up=False
+        ):
+            return True
+        runtime.forget_plan()
+        report_clocks(spec, draft)
+        why = "`knobs` does not allow other shapes any longer" if auto else f"`mode` is {spec.mode}"
+        draft.set(ConditionType.READY, False, Reason.GIVING_BACK, f"giving back, because {why}")
+        return False
 
-    async def _read_target(self, runtime: ServiceRuntime, spec: LLMServiceSpec, draft: StatusDraft) -> Target:
+    async def _act(self, tick: Tick, plan: ServicePlan, *, may_scale: bool) -> None:
+        """Clocks first, because fewer replicas need higher ones."""
+        runtime, spec, target = tick.runtime, tick.spec, tick.target
+        if runtime.terms_of is not plan:
+            runtime.terms = self._modeller.clock_terms(tick, plan)
+            runtime.terms_of = plan
+        if Knob.CLOCK in spec.knobs:
+            shrinks = may_scale and plan.carried > 0 and plan.replicas < target.replicas
+            await self._clocks.claim(runtime.key, spec, target, runtime.terms, tick.draft, shrinks=shrinks)
+        if may_scale:
+            await self._rollout.advance(tick, plan)
+
+    def _read_workload(self, namespace: str, name: str) -> Workload | None:
+        deployment = self._view.deployment(namespace, name)
+        return None if deployment is None else read_workload(deployment, self._view.pods_of(namespace, name))
+
+    def _read_siblings(self, runtime: ServiceRuntime) -> list[Workload]:
+        found = self._view.siblings(runtime.namespace, runtime.key)
+        pods = [self._view.pods_of(runtime.namespace, sibling["metadata"]["name"]) for sibling in found]
+        return [read_workload(*each) for each in zip(found, pods, strict=True)]
+
+    def _read_target(self, runtime: ServiceRuntime, spec: LLMServiceSpec, draft: StatusDraft) -> Target:
         """Raises TargetError."""
         for other in self._services.values():
             same = (other.namespace, other.deployment) == (runtime.namespace, runtime.deployment)
@@ -188,69 +236,29 @@ class Reconciler:
                     f"LLMService {other.name!r} manages Deployment {other.deployment!r} already: delete one of both"
                 )
                 raise TargetError(Reason.UNSUPPORTED_DEPLOYMENT, message)
-        workload = await self._read_workload(runtime)
+        workload = self._read_workload(runtime.namespace, runtime.deployment)
         if workload is None:  # nothing is left to give back; one that is created anew is another one
             draft.status.adopted, draft.status.shapes = None, []
-        return read_target(workload, name=runtime.deployment, container=spec.container)
+        siblings = self._read_siblings(runtime)
+        return read_target(workload, siblings, name=runtime.deployment, container=spec.container)
 
-    async def _gpu_product(self, runtime: ServiceRuntime, target: Target) -> str | None:
-        names = [pod["spec"]["nodeName"] for pod in target.live_pods]
-        if not names:
-            return None
-        if names[0] not in runtime.nodes:
-            node = await asyncio.to_thread(self._cluster.node, names[0])
-            if node is None:
-                return None
-            runtime.nodes[names[0]] = node
-        label: str | None = (runtime.nodes[names[0]]["metadata"].get("labels") or {}).get(_PRODUCT_LABEL)
-        return label
-
-    async def _report_conflicts(
-        self, runtime: ServiceRuntime, spec: LLMServiceSpec, target: Target, draft: StatusDraft
-    ) -> tuple[Reason, str] | None:
+    def _report_conflicts(self, tick: Tick) -> tuple[Reason, str] | None:
         """Why the replicas are somebody else's. There is no fight, but clocks still follow the load."""
-        conflict = await self._find_conflict(runtime, target, draft) if Knob.REPLICAS in spec.knobs else None
+        runtime, draft, conflict = tick.runtime, tick.draft, None
+        if tick.spec.scales:
+            scalers = self._view.autoscalers(runtime.namespace, runtime.deployment)
+            conflict = autoscaler_conflict(scalers) or foreign_conflict(tick.target, draft.status.adopted)
         reason, message = conflict or (Reason.NO_CONFLICT, "nobody else changes the replicas")
         draft.set(ConditionType.CONFLICTING, conflict is not None, reason, message)
         return conflict
 
-    async def _find_conflict(
-        self, runtime: ServiceRuntime, target: Target, draft: StatusDraft
-    ) -> tuple[Reason, str] | None:
-        hpas = await asyncio.to_thread(self._cluster.autoscalers, runtime.namespace, runtime.deployment)
-        if hpas:
-            message = (
-                f"HorizontalPodAutoscaler {', '.join(hpas)} scales the same Deployment: delete it, "
-                "or take Replicas out of `spec.knobs`"
-            )
-            return Reason.SCALED_BY_HPA, message
-        adopted = draft.status.adopted
-        writer = foreign_writer(target, adopted)
-        if writer is None or adopted is None:
-            return None
-        message = (
-            f"{writer!r} set {target.replicas} replicas after dynawatt asked for {expected_replicas(adopted)}: "
-            'stop it from doing so, then set `mode` to "Off" and back to start from the present number'
-        )
-        return Reason.FOREIGN_WRITE, message
 
-    async def _plan_if_due(self, runtime: ServiceRuntime) -> ServicePlan:
-        """Plan all services at the interval, and at once when this one left what its plan was made for."""
-        async with self._planning:
-            now_s = time.monotonic()
-            due = now_s - runtime.planned_s >= self._settings.plan_interval_s
-            if runtime.plan is None or due or runtime.outgrown(now_s):
-                states = {uid: service.state for uid, service in self._services.items() if service.state is not None}
-                # Many services take seconds, and the Lease is to be renewed meanwhile. Which GPUs are free nobody
-                # knows for a cluster that may add nodes: as many can be had as are wanted.
-                plans = await asyncio.to_thread(self._planner.plan, states, None)
-                for uid, plan in plans.items():
-                    if (service := self._services.get(uid)) is not None and service.state is not None:
-                        service.adopt_plan(plan, states[uid], now_s)
-        if runtime.plan is None:
-            message = "it is being deleted: nothing more is planned"
-            raise Hold(ConditionType.SLO_ATTAINABLE, None, Reason.GIVING_BACK, message)
-        return runtime.plan
+def _product(pods: Sequence[KubernetesObject], inventory: Inventory, draft: StatusDraft) -> str:
+    """The GPUs that pods run on; without pods, those they ran on last."""
+    for pod in pods:
+        if product := inventory.products.get(pod["spec"].get("nodeName") or ""):
+            return product
+    return draft.status.shapes[0].gpu_product if draft.status.shapes else "unknown"
 
 
 def _draft(runtime: ServiceRuntime, body: Mapping[str, Any]) -> StatusDraft:

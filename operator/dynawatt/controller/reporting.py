@@ -1,5 +1,7 @@
 """What is found and decided, as conditions and status fields."""
 
+from collections.abc import Mapping
+
 from dynawatt.api.conditions import ConditionType, Reason
 from dynawatt.api.llmservice import Knob, LLMServiceSpec
 from dynawatt.api.llmservice_status import ShapeStatus
@@ -8,18 +10,22 @@ from dynawatt.controller.target import Target
 from dynawatt.planning.service import ServicePlan
 
 
-def report_target(target: Target, gpu_product: str | None, draft: StatusDraft) -> None:
-    """Shape, progress and drain set-up of the Deployment."""
-    ready, desired = len(target.serving_pods), target.replicas
+def report_target(target: Target, gpu_product: str, draft: StatusDraft) -> None:
+    """Shapes, progress and drain set-up of the Deployments."""
+    clocks = {shape.deployment: shape.clock for shape in draft.status.shapes}
     draft.status.shapes = [
         ShapeStatus(
-            gpu_product=gpu_product or "unknown",
-            tensor_parallel_size=target.settings.tensor_parallel_size,
-            desired_replicas=desired,
-            ready_replicas=ready,
-            clock=draft.status.shapes[0].clock if draft.status.shapes else None,
+            deployment=workload.name,
+            gpu_product=gpu_product,
+            tensor_parallel_size=workload.settings.tensor_parallel_size,
+            desired_replicas=workload.replicas,
+            ready_replicas=len(workload.serving_pods),
+            clock=clocks.get(workload.name),
         )
+        for workload in target.workloads
+        if workload is target.template or workload.replicas or workload.pods
     ]
+    ready, desired = len(target.serving_pods), target.replicas
     if ready == desired:
         draft.set(ConditionType.PROGRESSING, False, Reason.STEADY, f"{ready} replicas are Ready")
     else:
@@ -30,9 +36,12 @@ def report_target(target: Target, gpu_product: str | None, draft: StatusDraft) -
         draft.set(ConditionType.DRAIN_CONFIGURED, False, Reason.DRAIN_NOT_CONFIGURED, target.drain_problem)
 
 
-def report_plan(plan: ServicePlan, draft: StatusDraft) -> None:
-    """The decision, and whether the SLO can be met; the same plan again changes nothing."""
-    draft.decide(plan)
+def report_plan(plan: ServicePlan, sizes: Mapping[str, int], draft: StatusDraft) -> None:
+    """The decision, and whether the SLO can be met; the same plan again changes nothing.
+
+    ``sizes`` are tensor-parallel sizes by shape.
+    """
+    draft.decide(plan, sizes)
     if plan.feasible:
         message = "the load to be ready for is carried within the objectives"
         draft.set(ConditionType.SLO_ATTAINABLE, True, Reason.PLAN_FOUND, message)
@@ -43,11 +52,12 @@ def report_plan(plan: ServicePlan, draft: StatusDraft) -> None:
 
 def report_clocks(spec: LLMServiceSpec, draft: StatusDraft) -> None:
     """Whether clocks are claimed."""
-    claimed = draft.status.shapes[0].clock
+    claimed = dict.fromkeys(str(shape.clock) for shape in draft.status.shapes if shape.clock is not None)
     if Knob.CLOCK not in spec.knobs:
         draft.set(ConditionType.CLOCKS_GOVERNED, False, Reason.CLOCK_KNOB_OFF, "`knobs` does not contain Clock")
-    elif claimed is None:
+    elif not claimed:
         draft.set(ConditionType.CLOCKS_GOVERNED, False, Reason.NO_CLAIMS, "all GPUs run at their default clocks")
     else:
-        message = f"governed within {claimed} MHz by the agents, which report in their GPUNodes what they can apply"
+        ranges = " and ".join(claimed)
+        message = f"governed within {ranges} MHz by the agents, which report in their GPUNodes what they can apply"
         draft.set(ConditionType.CLOCKS_GOVERNED, True, Reason.CLAIMS_APPLIED, message)

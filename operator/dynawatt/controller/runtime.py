@@ -1,15 +1,14 @@
 """What the operator remembers of one LLMService between two ticks; none of it is needed to restart safely."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from dynawatt.adapters.kubernetes.client import KubernetesObject
 from dynawatt.api.llmservice_status import LLMServiceStatus
 from dynawatt.controller.claiming import ClockTerms
 from dynawatt.controller.load import ServiceLoad
-from dynawatt.perfmodel.surface import Surface
-from dynawatt.planning.curves import ShapeCurve
+from dynawatt.controller.shape_models import ShapeBook, ShapeModels
 from dynawatt.planning.service import ServicePlan, ServiceState
 from dynawatt.workload.mix import LengthMix
 
@@ -17,16 +16,6 @@ _OUTGROWN: Final = 1.05
 """Present load over what the plan is ready for, above which it is planned anew at once."""
 _NO_LOAD_RPS: Final = 0.1
 """Below this all loads are alike."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CurveOf:
-    """A curve, and what it was made from."""
-
-    curve: ShapeCurve
-    surface: Surface
-    terms: tuple[float, float, int]
-    """Planned attainment, start-up seconds, largest fleet."""
 
 
 @dataclass(slots=True)
@@ -40,20 +29,30 @@ class ServiceRuntime:
     deployment: str
     """The Deployment it refers to."""
     load: ServiceLoad
-    surface: Surface | None = None
+    product: str = "unknown"
+    """Of the GPUs it runs on."""
+    models: Mapping[str, ShapeModels] = field(default_factory=dict)
+    """By shape, the user's own first."""
+    book: ShapeBook = field(default_factory=ShapeBook)
+    refusals: tuple[object, list[str]] | None = None
+    """Why its Deployment cannot be copied into further shapes, and of which version of it that was found."""
     mix: LengthMix | None = None
-    """Lengths of its requests, which the surface is for."""
-    curve: CurveOf | None = None
+    """Lengths of its requests, which the surfaces are for."""
+    burst_rps: float = 0.0
+    """Arrival rate that is surely there by now, although the mean over the rate window may not tell yet."""
     state: ServiceState | None = None
     """What the next plan is made from; None while it must not be planned for."""
     plan: ServicePlan | None = None
     planned_s: float = float("-inf")
     planned_for: ServiceState | None = None
-    terms: ClockTerms | None = None
-    """By what the agents govern while the plan holds."""
+    terms: Mapping[str, ClockTerms] = field(default_factory=dict)
+    """By what the agents govern while the plan holds, by shape."""
     terms_of: ServicePlan | None = None
     """The plan that they belong to."""
-    nodes: dict[str, KubernetesObject] = field(default_factory=dict)
+    giving_back_since_s: float | None = None
+    """When giving back began, on a monotonic clock."""
+    served_before: Mapping[str, int] | None = None
+    """Ready replicas by Deployment at that time."""
     status: LLMServiceStatus | None = None
     """As last written."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -96,5 +95,7 @@ def _circumstances(state: ServiceState) -> tuple[object, ...]:
         state.max_replicas,
         state.attainment,
         state.may_scale,
+        state.may_reshape,
+        state.max_gpus,
         state.may_set_clock,
     )

@@ -14,6 +14,8 @@ class OperatorSettings:
     prometheus_url: str
     namespace: str
     """Where the operator's Lease lives."""
+    namespaces: tuple[str, ...] = ()
+    """Where LLMServices are looked after, as names or patterns such as ``team-*``; everywhere when empty."""
     plan_interval_s: float = 300.0
     """Time between plans when nothing urgent happens."""
     observe_interval_s: float = 10.0
@@ -22,12 +24,18 @@ class OperatorSettings:
     """Window of every rate query; must hold several scrapes."""
     mix_window_s: int = 600
     """Window of the length histograms."""
+    max_sample_age_s: float = 60.0
+    """What was scraped longer ago says nothing about now."""
+    give_back_timeout_s: float = 900.0
+    """How long the deletion of an LLMService waits for its original replicas."""
     lease_duration_s: int = 30
     health_port: int = 8080
     peak_window_s: float = 300.0
     """How long a load is watched before replicas are taken away, and how long its peak is remembered."""
     time_lapse: float = 1.0
     """How many times faster than in reality the load changes: slots of the forecast and dwell times shrink by it."""
+    elastic_nodes: bool = False
+    """Whether the cluster adds nodes for pods that wait for GPUs."""
     surface_dir: Path | None = None
     """Where surfaces are kept between starts; None keeps them in memory alone."""
 

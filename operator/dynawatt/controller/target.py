@@ -2,13 +2,15 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
 from dynawatt.adapters.kubernetes.client import KubernetesObject
 from dynawatt.adapters.kubernetes.cluster import parse_time
-from dynawatt.adapters.vllm_args import VllmPodError, VllmSettings, find_vllm_container, vllm_settings
+from dynawatt.adapters.vllm_args import VllmPodError, VllmSettings
 from dynawatt.api.conditions import Reason
+from dynawatt.controller.shapes.drain import drain_problem
+from dynawatt.controller.shapes.template import read_template
 
 _NO_CONTAINER = {"ContainerNotFound", "NoVllmContainer", "AmbiguousContainer"}
 _LONGEST_STARTUP_S: Final = 3600.0
@@ -32,10 +34,21 @@ class Workload:
     """All pods that have not ended, those that are stopping included."""
 
     @property
+    def name(self) -> str:
+        """Of the Deployment."""
+        name: str = self.deployment["metadata"]["name"]
+        return name
+
+    @property
     def replicas(self) -> int:
         """Desired replicas of the Deployment."""
         replicas: int = self.deployment["spec"].get("replicas", 1)
         return replicas
+
+    @property
+    def node_selector(self) -> Mapping[str, str]:
+        """Labels that its pods want of a node."""
+        return self.deployment["spec"]["template"]["spec"].get("nodeSelector") or {}
 
     @property
     def replicas_writer(self) -> str:
@@ -58,13 +71,14 @@ class Workload:
         return [pod for pod in self.pods if "deletionTimestamp" not in pod["metadata"] and pod["spec"].get("nodeName")]
 
     def overdue_pods(self, after_s: float, now_s: float) -> list[KubernetesObject]:
-        """Pods that are not Ready so long after they were created, scheduled or not; ``now_s`` is Unix time."""
+        """Pods that have not been Ready for so long, scheduled or not; ``now_s`` is Unix time.
+
+        One that was Ready before, and starts again after a crash, is given the same time as a new one.
+        """
         return [
             pod
             for pod in self.pods
-            if "deletionTimestamp" not in pod["metadata"]
-            and ready_since(pod) is None
-            and now_s - parse_time(pod["metadata"]["creationTimestamp"]).timestamp() > after_s
+            if "deletionTimestamp" not in pod["metadata"] and (since := unready_since(pod)) and now_s - since > after_s
         ]
 
     def startup_s(self, default_s: float) -> float:
@@ -83,12 +97,64 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
-class Target(Workload):
-    """A Deployment that runs vLLM in a way dynawatt understands."""
+class ShapedWorkload(Workload):
+    """One of the Deployments of a service, all of whose replicas are of one shape."""
 
+    shape: str
+    """What the planner calls it."""
     settings: VllmSettings
     drain_problem: str | None
     """What to change so that pods finish their requests before they stop; None when they do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The Deployments of a service, which run vLLM in a way dynawatt understands."""
+
+    template: ShapedWorkload
+    """The user's own, which further shapes are made from."""
+    siblings: Sequence[ShapedWorkload]
+    """Those that the operator made."""
+
+    @property
+    def drain_problem(self) -> str | None:
+        """What to change so that pods finish their requests before they stop; None when they do."""
+        return self.template.drain_problem
+
+    @property
+    def workloads(self) -> Sequence[ShapedWorkload]:
+        """All of them, the user's own first."""
+        return [self.template, *self.siblings]
+
+    @property
+    def settings(self) -> VllmSettings:
+        """Of the user's own Deployment."""
+        return self.template.settings
+
+    @property
+    def replicas(self) -> int:
+        """Desired ones of all shapes."""
+        return sum(workload.replicas for workload in self.workloads)
+
+    @property
+    def pods(self) -> list[KubernetesObject]:
+        """All pods that have not ended, those that are stopping included."""
+        return [pod for workload in self.workloads for pod in workload.pods]
+
+    @property
+    def serving_pods(self) -> list[KubernetesObject]:
+        """Ready pods that are not stopping."""
+        return [pod for workload in self.workloads for pod in workload.serving_pods]
+
+    @property
+    def live_pods(self) -> list[KubernetesObject]:
+        """Scheduled pods that are not stopping, Ready or not."""
+        return [pod for workload in self.workloads for pod in workload.live_pods]
+
+
+def shape_name(tensor_parallel_size: int) -> str:
+    """What the planner calls a shape: siblings differ from the user's Deployment in their tensor-parallel size."""
+    return f"tp{tensor_parallel_size}"
 
 
 def read_workload(deployment: KubernetesObject, pods: Sequence[KubernetesObject]) -> Workload:
@@ -97,31 +163,50 @@ def read_workload(deployment: KubernetesObject, pods: Sequence[KubernetesObject]
     return Workload(deployment, running)
 
 
-def read_target(workload: Workload | None, *, name: str, container: str | None) -> Target:
-    """Understand what a Deployment runs. Raises TargetError."""
+def read_target(
+    workload: Workload | None, siblings: Sequence[Workload] = (), *, name: str, container: str | None
+) -> Target:
+    """Understand what the Deployments of a service run. Raises TargetError."""
     if workload is None:
         raise TargetError(
             Reason.DEPLOYMENT_NOT_FOUND,
             f"Deployment {name!r} does not exist: `spec.deploymentRef.name` must name a Deployment in this namespace",
         )
-    pod_spec = workload.deployment["spec"]["template"]["spec"]
+    shaped = _shaped(workload, container)
+    return Target(shaped, [_distinct(_shaped(sibling, container), shaped) for sibling in siblings])
+
+
+def _distinct(sibling: ShapedWorkload, template: ShapedWorkload) -> ShapedWorkload:
+    """A template that was edited may have become what one of its siblings is."""
+    return replace(sibling, shape=f"{sibling.shape}-sibling") if sibling.shape == template.shape else sibling
+
+
+def _shaped(workload: Workload, container: str | None) -> ShapedWorkload:
+    name = workload.deployment["metadata"]["name"]
     try:
-        vllm = find_vllm_container(pod_spec, container)
-        settings = vllm_settings(vllm)
+        template = read_template(workload.deployment, container)
     except VllmPodError as error:
         reason = Reason.NO_VLLM_CONTAINER if error.reason in _NO_CONTAINER else Reason.UNSUPPORTED_DEPLOYMENT
         raise TargetError(reason, f"Deployment {name!r}: {error}") from error
+    settings = template.settings
     if settings.pipeline_parallel_size * settings.data_parallel_size != 1:
         raise TargetError(
             Reason.UNSUPPORTED_DEPLOYMENT,
             f"Deployment {name!r}: pipeline or data parallelism above 1 is not supported; use tensor parallelism alone",
         )
-    return Target(
-        deployment=workload.deployment,
-        pods=workload.pods,
-        settings=settings,
-        drain_problem=_drain_problem(pod_spec, settings),
-    )
+    problem = drain_problem(template.pod_spec, template.container, settings)
+    shape = shape_name(settings.tensor_parallel_size)
+    return ShapedWorkload(workload.deployment, workload.pods, shape, settings, problem)
+
+
+def unready_since(pod: KubernetesObject) -> float | None:
+    """Unix time since when a pod is not Ready; None when it is."""
+    if ready_since(pod) is not None:
+        return None
+    changes = [
+        one["lastTransitionTime"] for one in pod.get("status", {}).get("conditions") or () if one["type"] == "Ready"
+    ]
+    return parse_time(changes[0] if changes else pod["metadata"]["creationTimestamp"]).timestamp()
 
 
 def ready_since(pod: KubernetesObject) -> float | None:
@@ -129,19 +214,4 @@ def ready_since(pod: KubernetesObject) -> float | None:
     for condition in pod.get("status", {}).get("conditions") or ():
         if condition["type"] == "Ready" and condition["status"] == "True":
             return parse_time(condition["lastTransitionTime"]).timestamp()
-    return None
-
-
-def _drain_problem(pod_spec: Mapping[str, Any], settings: VllmSettings) -> str | None:
-    grace_s = pod_spec.get("terminationGracePeriodSeconds", 30)
-    if settings.shutdown_timeout_s <= 0:
-        return (
-            "vLLM aborts running requests when a pod stops: add `--shutdown-timeout 60` to its arguments and set "
-            "`terminationGracePeriodSeconds: 90`"
-        )
-    if grace_s <= settings.shutdown_timeout_s:
-        return (
-            f"`terminationGracePeriodSeconds` is {grace_s}, so the pod is killed before `--shutdown-timeout "
-            f"{settings.shutdown_timeout_s:g}` ends: set it to at least {settings.shutdown_timeout_s + 15:g}"
-        )
     return None

@@ -21,7 +21,7 @@ from dynawatt.adapters.kubernetes.client import (
     request_json,
     resource_path,
 )
-from dynawatt.adapters.kubernetes.cluster import label_selector
+from dynawatt.adapters.kubernetes.selectors import label_selector
 from dynawatt.adapters.kubernetes.watch import EventType, Watcher
 from dynawatt.adapters.objectives import latency_objectives
 from dynawatt.api.group import API_VERSION, LLMSERVICE_PLURAL

@@ -1,4 +1,4 @@
-"""What the operator reads and changes in the cluster, one method per request.
+"""What the operator changes in the cluster, one method per request; what it reads is in ``mirror``.
 
 Calls block; async callers put them on a thread. Errors are those of the client
 (``client.API_ERRORS``), except where a method says otherwise.
@@ -6,7 +6,7 @@ Calls block; async callers put them on a thread. Errors are those of the client
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Final, Literal, TypeAlias
 
 from kubernetes.client import ApiClient
 
@@ -20,55 +20,45 @@ from dynawatt.adapters.kubernetes.client import (
 )
 from dynawatt.api.group import FIELD_MANAGER
 
-_APPS = "apps/v1"
-_LEASES = "coordination.k8s.io/v1"
+_APPS: Final = "apps/v1"
+_LEASES: Final = "coordination.k8s.io/v1"
+
+_Method: TypeAlias = Literal["POST", "PUT", "PATCH", "DELETE"]
 
 
 class Cluster:
-    """The operator's view of one cluster."""
+    """The operator's hands in one cluster."""
 
     def __init__(self, api: ApiClient) -> None:
         """Use a connected client."""
         self._api = api
 
-    def deployment(self, namespace: str, name: str) -> KubernetesObject | None:
-        """A Deployment, or None when it does not exist."""
-        return self._get_or_none(resource_path(_APPS, "deployments", namespace=namespace, name=name))
-
-    def node(self, name: str) -> KubernetesObject | None:
-        """A Node, or None when it does not exist."""
-        return self._get_or_none(resource_path("v1", "nodes", name=name))
-
-    def pods(self, namespace: str, selector: Mapping[str, Any]) -> list[KubernetesObject]:
-        """Pods that a Deployment's selector matches."""
-        query = {"labelSelector": label_selector(selector)}
-        found = request_json(self._api, "GET", resource_path("v1", "pods", namespace=namespace), query=query)
-        items: list[KubernetesObject] = found["items"]
-        return items
-
-    def autoscalers(self, namespace: str, deployment: str) -> list[str]:
-        """Names of the HorizontalPodAutoscalers that scale a Deployment."""
-        path = resource_path("autoscaling/v2", "horizontalpodautoscalers", namespace=namespace)
-        targets = [(hpa["metadata"]["name"], hpa["spec"]["scaleTargetRef"]) for hpa in self._items(path)]
-        return [name for name, ref in targets if ref["kind"] == "Deployment" and ref["name"] == deployment]
-
     def scale(self, deployment: KubernetesObject, replicas: int) -> bool:
         """Set the replicas of a Deployment as it was read; False when somebody changed it meanwhile."""
         metadata = deployment["metadata"]
-        path = resource_path(_APPS, "deployments", namespace=metadata["namespace"], name=metadata["name"]) + "/scale"
         body = {
             "apiVersion": "autoscaling/v1",
             "kind": "Scale",
             "metadata": {key: metadata[key] for key in ("namespace", "name", "resourceVersion")},
             "spec": {"replicas": replicas},
         }
-        try:
-            request_json(self._api, "PUT", path, query={"fieldManager": FIELD_MANAGER}, body=body)
-        except Exception as error:
-            if is_conflict(error):
-                return False
-            raise
-        return True
+        return self._sent("PUT", _deployment_path(deployment) + "/scale", body)
+
+    def create_deployment(self, deployment: KubernetesObject) -> bool:
+        """Create a sibling; False when there is one of that name already."""
+        path = resource_path(_APPS, "deployments", namespace=deployment["metadata"]["namespace"])
+        return self._sent("POST", path, deployment)
+
+    def replace_deployment(self, deployment: KubernetesObject) -> bool:
+        """Put a sibling in the place of the version that it was made from; False when that has changed meanwhile."""
+        return self._sent("PUT", _deployment_path(deployment), deployment)
+
+    def delete_deployment(self, deployment: KubernetesObject) -> bool:
+        """Delete exactly this sibling, and its pods after it; False when it changed meanwhile or is gone."""
+        metadata = deployment["metadata"]
+        conditions = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+        body = {"preconditions": conditions, "propagationPolicy": "Background"}
+        return self._sent("DELETE", _deployment_path(deployment), body)
 
     def annotate_pod(self, pod: KubernetesObject, annotations: Mapping[str, str | None]) -> bool:
         """Set or (with None) remove annotations of exactly this pod; False when it is gone."""
@@ -76,14 +66,17 @@ class Cluster:
         body = {"metadata": {"uid": metadata["uid"], "annotations": dict(annotations)}}
         path = resource_path("v1", "pods", namespace=metadata["namespace"], name=metadata["name"])
         try:
-            request_json(
-                self._api, "PATCH", path, query={"fieldManager": FIELD_MANAGER}, body=body, content_type=MERGE_PATCH
-            )
+            return self._sent("PATCH", path, body, MERGE_PATCH)
         except Exception as error:
-            if is_not_found(error) or is_conflict(error):
+            if is_not_found(error):
                 return False
             raise
-        return True
+
+    def access_modes(self, namespace: str, claim: str) -> list[str] | None:
+        """Of a PersistentVolumeClaim; None when it does not exist."""
+        path = resource_path("v1", "persistentvolumeclaims", namespace=namespace, name=claim)
+        found = self._get_or_none(path)
+        return None if found is None else found["spec"].get("accessModes") or []
 
     def lease(self, namespace: str, name: str) -> KubernetesObject | None:
         """A Lease, or None when it does not exist."""
@@ -107,9 +100,16 @@ class Cluster:
                 return None
             raise
 
-    def _items(self, path: str) -> list[KubernetesObject]:
-        items: list[KubernetesObject] = request_json(self._api, "GET", path)["items"]
-        return items
+    def _sent(self, method: _Method, path: str, body: object, content_type: str = "application/json") -> bool:
+        """Whether the request was carried out, or came too late for what it was made from."""
+        query = {"fieldManager": FIELD_MANAGER} if method != "DELETE" else None
+        try:
+            request_json(self._api, method, path, query=query, body=body, content_type=content_type)
+        except Exception as error:
+            if is_conflict(error) or (method == "DELETE" and is_not_found(error)):
+                return False
+            raise
+        return True
 
     def _get_or_none(self, path: str) -> KubernetesObject | None:
         try:
@@ -120,20 +120,9 @@ class Cluster:
             raise
 
 
-def label_selector(selector: Mapping[str, Any]) -> str:
-    """A LabelSelector object as the query parameter; an empty one matches everything."""
-    terms = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
-    for expression in selector.get("matchExpressions") or ():
-        key, operator, values = expression["key"], expression["operator"], ",".join(expression.get("values") or ())
-        terms.append(
-            {
-                "In": f"{key} in ({values})",
-                "NotIn": f"{key} notin ({values})",
-                "Exists": key,
-                "DoesNotExist": f"!{key}",
-            }[operator]
-        )
-    return ",".join(terms)
+def _deployment_path(deployment: KubernetesObject) -> str:
+    metadata = deployment["metadata"]
+    return resource_path(_APPS, "deployments", namespace=metadata["namespace"], name=metadata["name"])
 
 
 def parse_time(text: str) -> datetime:

@@ -36,6 +36,7 @@ from dynawatt.adapters.kubernetes.client import (
 
 EventType: TypeAlias = Literal["ADDED", "MODIFIED", "DELETED"]
 EventHandler: TypeAlias = Callable[[EventType, KubernetesObject], None]
+Projection: TypeAlias = Callable[[KubernetesObject], KubernetesObject | None]
 
 _FIRST_PAUSE_S: Final = 0.5
 
@@ -58,6 +59,8 @@ class Watcher:
         path: URL path of the collection, from ``client.resource_path``.
         label_selector: Server-side selection by labels.
         field_selector: Server-side selection by fields.
+        keep: What of an object stays in the copy, None for nothing: large collections are mostly of no interest. Must
+            leave its uid and resourceVersion.
         on_event: Called in the watcher's thread for every change, after the copy was updated; must be quick. A
             repeated list reports only what differs.
         server_timeout_s: How long the server lets one watch live, in s.
@@ -73,15 +76,18 @@ class Watcher:
         *,
         label_selector: str = "",
         field_selector: str = "",
+        keep: Projection | None = None,
         on_event: EventHandler | None = None,
         server_timeout_s: float = 240.0,
         silence_s: float = 90.0,
         max_pause_s: float = 10.0,
     ) -> None:
         self._api = api
-        self._path = path
+        self.path: Final = path
+        """URL path of the collection."""
         selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
         self._query = {key: value for key, value in selectors.items() if value}
+        self._keep = keep or (lambda item: item)
         self._on_event = on_event
         self._server_timeout_s = server_timeout_s
         self._silence_s = silence_s
@@ -96,6 +102,8 @@ class Watcher:
         self._contact_s = time.monotonic()
         self.synced = threading.Event()
         """Set once the collection was listed; stays set."""
+        self.revision = 0
+        """Grows with every change of the copy."""
         self.last_error: str | None = None
         """Why the API could not be read, while it cannot."""
 
@@ -114,7 +122,7 @@ class Watcher:
     def snapshot(self) -> dict[str, KubernetesObject]:
         """All objects now, by uid. They are shared: read them, change nothing. Raises NotSyncedError."""
         if not self.synced.is_set():
-            raise NotSyncedError(f"{self._path}: not listed yet: {self.last_error or 'no answer so far'}")
+            raise NotSyncedError(f"{self.path}: not listed yet: {self.last_error or 'no answer so far'}")
         with self._lock:
             return dict(self._objects)
 
@@ -142,12 +150,14 @@ class Watcher:
                 self._pause_s = min(max(2 * self._pause_s, _FIRST_PAUSE_S), self._max_pause_s)
 
     def _list(self) -> None:
-        answer = request_json(self._api, "GET", self._path, query=self._query)
+        answer = request_json(self._api, "GET", self.path, query=self._query)
         # Items of a list carry neither kind nor apiVersion; those of a watch do.
         identity = {"apiVersion": answer["apiVersion"], "kind": answer["kind"].removesuffix("List")}
-        found = {item["metadata"]["uid"]: {**identity, **item} for item in answer["items"] or []}
+        kept = (self._keep({**identity, **item}) for item in answer["items"] or [])
+        found = {item["metadata"]["uid"]: item for item in kept if item is not None}
         with self._lock:
             before, self._objects = self._objects, found
+            self.revision += 1
         self._touch()
         self.synced.set()
         for uid in before.keys() - found.keys():
@@ -169,7 +179,7 @@ class Watcher:
             "timeoutSeconds": str(max(1, round(self._server_timeout_s))),
         }
         try:
-            response = open_response(self._api, "GET", self._path, query=query, read_s=self._silence_s)
+            response = open_response(self._api, "GET", self.path, query=query, read_s=self._silence_s)
         except ApiException as error:
             if error.status == 410:
                 raise _WatchExpiredError from error
@@ -184,7 +194,7 @@ class Watcher:
                 self._touch()
                 self._apply(json.loads(line))
         except urllib3.exceptions.ReadTimeoutError as error:
-            _log.debug("watch path=%s silent_s=%.0f action=relist", self._path, self._silence_s)
+            _log.debug("watch path=%s silent_s=%.0f action=relist", self.path, self._silence_s)
             raise _WatchExpiredError from error
         finally:
             self._response = None
@@ -199,12 +209,15 @@ class Watcher:
         metadata = item["metadata"]
         self._version = metadata["resourceVersion"]
         if kind in {"ADDED", "MODIFIED", "DELETED"}:
+            kept = None if kind == "DELETED" else self._keep(item)
             with self._lock:
-                if kind == "DELETED":
-                    self._objects.pop(metadata["uid"], None)
-                else:
-                    self._objects[metadata["uid"]] = item
-            self._emit(kind, item)
+                known = self._objects.pop(metadata["uid"], None)
+                if kept is not None:
+                    self._objects[metadata["uid"]] = kept
+                elif known is None and kind != "DELETED":
+                    return  # of no interest, before and now
+                self.revision += 1
+            self._emit(kind, kept or known or item)
 
     def _emit(self, kind: EventType, item: KubernetesObject) -> None:
         if self._on_event is None:
@@ -212,18 +225,18 @@ class Watcher:
         try:
             self._on_event(kind, item)
         except Exception:
-            _log.exception("watch path=%s event=%s handler failed", self._path, kind)
+            _log.exception("watch path=%s event=%s handler failed", self.path, kind)
 
     def _touch(self) -> None:
         self._contact_s = time.monotonic()
         if self.last_error is not None:
-            _log.info("watch path=%s recovered", self._path)
+            _log.info("watch path=%s recovered", self.path)
             self.last_error = None
 
     def _note_failure(self, error: BaseException) -> None:
         reason = describe_error(error)
         if reason != self.last_error:
-            _log.warning("watch path=%s error=%r", self._path, reason)
+            _log.warning("watch path=%s error=%r", self.path, reason)
         self.last_error = reason
 
     def _hang_up(self) -> None:
@@ -234,7 +247,7 @@ class Watcher:
             try:
                 sock.shutdown(socket.SHUT_RDWR)
             except OSError:
-                _log.debug("watch path=%s was already disconnected", self._path)
+                _log.debug("watch path=%s was already disconnected", self.path)
 
 
 def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:

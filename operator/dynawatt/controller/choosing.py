@@ -1,0 +1,90 @@
+"""Which further shapes a service may have: what the user allows, what vLLM and the nodes can do, what failed lately."""
+
+import asyncio
+from dataclasses import replace
+
+from dynawatt.adapters.kubernetes.cluster import Cluster
+from dynawatt.api.conditions import ConditionType, Reason
+from dynawatt.api.llmservice import TENSOR_PARALLEL_SIZES, Knob
+from dynawatt.controller.shape_models import ShapeModels, shape_models
+from dynawatt.controller.shapes.fitting import ShapeLimits, shape_refusals
+from dynawatt.controller.shapes.refusals import template_refusals
+from dynawatt.controller.shapes.shape import Shape, sibling_name
+from dynawatt.controller.target import ShapedWorkload
+from dynawatt.controller.tick import Tick
+from dynawatt.errors import InvalidInputError
+
+
+class ShapeChoice:
+    """Finds the shapes that the planner may choose beside those that are there."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        """What is asked for volumes."""
+        self._cluster = cluster
+
+    async def further(self, tick: Tick) -> dict[str, ShapeModels]:
+        """Models of further shapes, by name. What is refused is told in the status. Raises API_ERRORS."""
+        if Knob.SHAPE not in tick.spec.knobs:
+            return {}
+        target, spec, product = tick.target, tick.spec, tick.runtime.product
+        refusals = await self._template_refusals(tick)
+        if refusals:
+            tick.draft.set(ConditionType.PROGRESSING, False, Reason.RESHAPE_REFUSED, "; ".join(refusals))
+            return {}
+        present = {workload.settings.tensor_parallel_size for workload in target.workloads}
+        found, refused = {}, []
+        for size in spec.tensor_parallel_sizes or TENSOR_PARALLEL_SIZES:
+            if size in present or is_barred(tick, sibling_name(target.template.name, Shape(size, gpu_product=product))):
+                continue
+            try:
+                models = shape_models(replace(target.settings, tensor_parallel_size=size), product)
+            except InvalidInputError as error:  # the model does not fit so few GPUs, or its heads do not divide
+                refused.append(str(error))
+                continue
+            problems = shape_refusals(
+                target.template.deployment, target.settings, Shape(size, gpu_product=product), _limits(tick, models)
+            )
+            refused += [problem.message for problem in problems]
+            if not problems:
+                found[models.name] = models
+        if refused and spec.tensor_parallel_sizes is not None:  # by default only what works is meant
+            tick.draft.set(ConditionType.PROGRESSING, False, Reason.RESHAPE_REFUSED, "; ".join(refused))
+        return found
+
+    async def _template_refusals(self, tick: Tick) -> list[str]:
+        """Asked anew when the template changes: volumes alone cannot come to fit."""
+        runtime, deployment = tick.runtime, tick.target.template.deployment
+        asked = (deployment["metadata"].get("generation"), tick.spec.container)
+        if runtime.refusals is None or runtime.refusals[0] != asked:
+            names = _claim_names(tick.target.template)
+            modes = [await asyncio.to_thread(self._cluster.access_modes, runtime.namespace, name) for name in names]
+            claims = {name: found for name, found in zip(names, modes, strict=True) if found is not None}
+            refusals = template_refusals(deployment, container=tick.spec.container, volume_claims=claims)
+            runtime.refusals = asked, [refusal.message for refusal in refusals]
+        return runtime.refusals[1]
+
+
+def is_barred(tick: Tick, deployment: str) -> bool:
+    """Whether replicas of this Deployment failed to start and are not to be tried again yet."""
+    failed = tick.draft.status.reshape
+    if failed is None or failed.to != deployment or failed.retry_time is None:
+        return False
+    return tick.draft.now < failed.retry_time
+
+
+def _limits(tick: Tick, models: ShapeModels) -> ShapeLimits:
+    architecture = models.replica.model.architecture
+    selector = tick.target.template.node_selector
+    return ShapeLimits(
+        largest_node_gpus=tick.inventory.largest(tick.runtime.product, selector),
+        attention_heads=architecture.heads,
+        kv_heads=architecture.kv_heads,
+        context_tokens=architecture.context_tokens,
+        kv_capacity_tokens=models.replica.kv_capacity_tokens,
+    )
+
+
+def _claim_names(workload: ShapedWorkload) -> list[str]:
+    volumes = workload.deployment["spec"]["template"]["spec"].get("volumes") or ()
+    sources = (volume.get("persistentVolumeClaim") for volume in volumes)
+    return [source["claimName"] for source in sources if source]

@@ -1,0 +1,58 @@
+"""When services are planned for, and with which GPUs: all at once, since they compete for them."""
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+
+from dynawatt.api.conditions import ConditionType, Reason
+from dynawatt.controller.draft import Hold
+from dynawatt.controller.inventory import Inventory
+from dynawatt.controller.runtime import ServiceRuntime
+from dynawatt.controller.settings import OperatorSettings
+from dynawatt.planning.planner import UnitCommitmentPlanner
+from dynawatt.planning.service import ServicePlan
+
+_log = logging.getLogger(__name__)
+
+
+class PlanningRound:
+    """Plans all services at the interval, and at once when one has left what its plan was made for."""
+
+    def __init__(self, settings: OperatorSettings) -> None:
+        self._settings = settings
+        # Without a picker nothing keeps requests away from replicas that are to be parked.
+        self._planner = UnitCommitmentPlanner(packs=False, dwell_s=settings.dwell_s)
+        self._one_at_a_time = asyncio.Lock()
+
+    async def plan_for(
+        self, runtime: ServiceRuntime, services: Mapping[str, ServiceRuntime], inventory: Inventory
+    ) -> ServicePlan:
+        """The plan that holds for a service now. Raises Hold."""
+        async with self._one_at_a_time:
+            now_s = time.monotonic()
+            due = now_s - runtime.planned_s >= self._settings.plan_interval_s
+            if runtime.plan is None or due or runtime.outgrown(now_s):
+                await self._plan(services, inventory, now_s)
+        if runtime.plan is None:
+            message = "it is being deleted: nothing more is planned"
+            raise Hold(ConditionType.SLO_ATTAINABLE, None, Reason.GIVING_BACK, message)
+        return runtime.plan
+
+    async def _plan(self, services: Mapping[str, ServiceRuntime], inventory: Inventory, now_s: float) -> None:
+        by_product: dict[str, dict[str, ServiceRuntime]] = defaultdict(dict)
+        for uid, service in services.items():
+            if service.state is not None:
+                by_product[service.product][uid] = service
+        for product, group in by_product.items():
+            states = {uid: service.state for uid, service in group.items() if service.state is not None}
+            # Where nodes are added for pods that wait, as many GPUs can be had as are wanted.
+            free_gpus = None if self._settings.elastic_nodes else inventory.free(product, {})
+            # Many services take seconds, and the Lease is to be renewed meanwhile.
+            plans = await asyncio.to_thread(self._planner.plan, states, free_gpus)
+            for uid, plan in plans.items():
+                if group[uid].state is not None:
+                    group[uid].adopt_plan(plan, states[uid], now_s)
+        took_s = time.monotonic() - now_s
+        _log.info("planned services=%d took_s=%.2f", sum(map(len, by_product.values())), took_s)

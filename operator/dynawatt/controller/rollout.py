@@ -1,0 +1,182 @@
+"""Brings the replicas of a service to what its plan asks for, one write at a time: make before break.
+
+What is to be done next is decided anew in every tick from what is found in the
+cluster (``planning.steps``), so that an operator that dies anywhere in between,
+or its successor, just goes on. What has to be given back is on record in the
+status before anything is changed.
+"""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+from dynawatt.adapters.kubernetes.mirror import Mirror
+from dynawatt.api.conditions import ConditionType, Reason
+from dynawatt.api.llmservice import LLMServiceSpec
+from dynawatt.api.llmservice_status import Adopted, Reshape
+from dynawatt.controller.counting import count_workload, node_rooms
+from dynawatt.controller.draft import StatusDraft
+from dynawatt.controller.modelling import OVERDUE
+from dynawatt.controller.scaling import Scaling
+from dynawatt.controller.shapes.shape import Shape, sibling_name
+from dynawatt.controller.target import ShapedWorkload, Target
+from dynawatt.controller.tick import Tick
+from dynawatt.controller.windows import is_open, next_opening
+from dynawatt.planning.replica_counts import ShapeCount
+from dynawatt.planning.service import ServicePlan, ServiceState
+from dynawatt.planning.step import RESHAPING, Step, StepKind
+from dynawatt.planning.steps import Attempts, next_step
+
+_USUAL_STARTUP_S: Final = 300.0
+"""Where neither a model nor a pod tells how long they take."""
+_UNDER_WAY: Final = (StepKind.START, StepKind.DRAIN, StepKind.DROP, StepKind.WAIT)
+
+
+class Rollout:
+    """Carries plans out."""
+
+    def __init__(self, scaling: Scaling, view: Mirror) -> None:
+        """What writes, and what reads."""
+        self._scaling = scaling
+        self._view = view
+
+    async def advance(self, tick: Tick, plan: ServicePlan) -> None:
+        """One step towards the plan. Raises API_ERRORS."""
+        runtime, spec, target, draft = tick.runtime, tick.spec, tick.target, tick.draft
+        state = runtime.planned_for
+        if state is None or not plan.carried:  # what carries nothing decides nothing
+            return
+        shape = Shape(state.curves[plan.shape].gpus, gpu_product=runtime.product)
+        goal = _deployment_of(plan.shape, shape, target)
+        counts = self._counts(tick, state, plan, goal)
+        attempts = _attempts(draft, goal)
+        needed_rps = _needed_rps(state, plan)
+        opened = is_open(spec.change_windows, draft.now)
+        step = next_step(
+            {goal: plan.replicas},
+            counts,
+            nodes=node_rooms(tick.inventory, runtime.product, target.workloads, self._view.pods()),
+            max_gpus=spec.max_gpus,
+            needed_rps=needed_rps,
+            min_replicas=min(spec.replicas.min, plan.replicas),
+            barred=[goal] if attempts.bars(draft.now.timestamp()) else [],
+            may_start=opened or _carried_rps(counts) < needed_rps,
+            may_drain=opened,
+        )
+        _report(step, goal, spec, draft)
+        if step.kind is StepKind.ROLL_BACK:
+            # On record first: whoever goes on from here finds the shape barred, and takes its replicas away.
+            draft.status.reshape = _failed(goal, attempts, step.message, draft)
+        elif step.scale is not None:
+            await self._write(tick, shape, step, startup_s=state.curves[plan.shape].startup_s)
+        elif step.kind is StepKind.DONE and opened:
+            await self._scaling.roll(target.template, target.siblings, draft, runtime.key, spec.container)
+        await self._scaling.protect(target.workloads, under_way=step.kind in _UNDER_WAY)
+
+    def _counts(self, tick: Tick, state: ServiceState, plan: ServicePlan, goal: str) -> dict[str, ShapeCount]:
+        runtime = tick.runtime
+        budgets, counts = self._view.budgets(runtime.namespace), {}
+        for workload in tick.target.workloads:
+            curve = state.curves.get(workload.shape)
+            counts[workload.name] = count_workload(
+                workload,
+                capacity_rps=_capacity_rps(state, workload.shape, max(workload.replicas, plan.replicas)),
+                overdue_s=OVERDUE * (workload.startup_s(_USUAL_STARTUP_S) if curve is None else curve.startup_s),
+                drains=workload.drain_problem is None,
+                budgets=budgets,
+                now_s=time.time(),
+            )
+        if goal not in counts:
+            each_rps = _capacity_rps(state, plan.shape, plan.replicas)
+            counts[goal] = ShapeCount(gpus=state.curves[plan.shape].gpus, capacity_rps=each_rps, desired=0)
+        return counts
+
+    async def _write(self, tick: Tick, shape: Shape, step: Step, *, startup_s: float) -> None:
+        target, draft = tick.target, tick.draft
+        if draft.status.adopted is None:
+            draft.status.adopted = Adopted(replicas=target.template.replicas)
+        if not draft.adopted_is_on_record:
+            return
+        assert step.scale is not None
+        workload = _named(target, step.scale.deployment)
+        if workload is None:
+            await self._scaling.create(
+                target.template,
+                shape,
+                step,
+                draft,
+                service=tick.runtime.key,
+                container=tick.spec.container,
+                startup_s=startup_s,
+            )
+        elif await self._scaling.scale(workload, step, draft) and workload is target.template:
+            draft.status.adopted.commanded = step.scale.replicas
+
+
+def _deployment_of(name: str, shape: Shape, target: Target) -> str:
+    """The Deployment that runs a shape, or the one that is to."""
+    workload = next((one for one in target.workloads if one.shape == name), None)
+    return workload.name if workload else sibling_name(target.template.name, shape)
+
+
+def _named(target: Target, deployment: str) -> ShapedWorkload | None:
+    return next((one for one in target.workloads if one.name == deployment), None)
+
+
+def _capacity_rps(state: ServiceState, shape: str, replicas: int) -> float:
+    """Of one replica in a fleet of so many, which carries more than one alone."""
+    curve = state.curves.get(shape)
+    if curve is None:
+        return 0.0
+    known = min(max(1, replicas), curve.most_replicas)
+    return curve.capacity_rps(known) / known
+
+
+def _carried_rps(counts: Mapping[str, ShapeCount]) -> float:
+    return sum(count.capacity_rps * count.serving for count in counts.values())
+
+
+def _needed_rps(state: ServiceState, plan: ServicePlan) -> float:
+    """Load to be ready for until a replica that is started now is Ready."""
+    lead = int(state.curves[plan.shape].startup_s / state.demand.slot_s) + 2
+    return max(state.present_rps, float(state.demand.high_rps[:lead].max()))
+
+
+def _report(step: Step, goal: str, spec: LLMServiceSpec, draft: StatusDraft) -> None:
+    """What goes on, as a condition, and the change of shape with its failures."""
+    before = draft.status.reshape
+    ours = before is not None and before.to == goal
+    if step.kind is StepKind.DONE:
+        if before is not None and (ours or before.retry_time is None):
+            draft.status.reshape = None
+        return
+    message = step.message
+    if step.reason == Reason.OUTSIDE_CHANGE_WINDOW and (opening := next_opening(spec.change_windows, draft.now)):
+        message = f"{message}; the next change window opens at {opening:%Y-%m-%d %H:%M} UTC"
+    draft.set(ConditionType.PROGRESSING, step.kind in _UNDER_WAY, Reason(step.reason), message)
+    if step.reason == RESHAPING:
+        begun = before.started_time if before is not None and ours and before.retry_time is None else draft.now
+        failed = before.attempts if before is not None and ours else 0
+        draft.status.reshape = Reshape(to=goal, started_time=begun, attempts=failed, message=message)
+
+
+def _attempts(draft: StatusDraft, goal: str) -> Attempts:
+    """How often replicas of this Deployment failed to start."""
+    found = draft.status.reshape
+    if found is None or found.to != goal:
+        return Attempts()
+    return (
+        Attempts(found.attempts) if found.retry_time is None else Attempts(found.attempts, found.retry_time.timestamp())
+    )
+
+
+def _failed(goal: str, attempts: Attempts, message: str, draft: StatusDraft) -> Reshape:
+    failed = attempts.after_failure(draft.now.timestamp())
+    return Reshape(
+        to=goal,
+        started_time=draft.now,
+        attempts=failed.failed,
+        retry_time=datetime.fromtimestamp(failed.retry_s, UTC),
+        message=message,
+    )
