@@ -3,16 +3,22 @@ import json
 import os
 import secrets
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
 import pytest
+from kubernetes.client import ApiClient
 
+from dynawatt.adapters.kubernetes.client import api_client, resource_path
+from dynawatt.adapters.kubernetes.watch import Watcher
 from dynawatt.api.group import CLAIM_ANNOTATION
+from dynawatt.controller.shapes.leaving import is_ready
 from dynawatt.load.cluster import ObjectName, ServiceEndpoints
 from dynawatt.load.replay import ReplayOptions, replay
 from dynawatt.load.report import LoadReport
@@ -154,7 +160,9 @@ class Managed:
         tensor_parallel: int = 1,
         drain: bool = True,
         image: str = "vllm/vllm-openai:v0.18.0",
+        edit: Callable[[dict[str, Any]], object] = lambda pod_spec: None,
     ) -> None:
+        """Create or change Deployment and Service, and wait; ``edit`` changes the pod spec first."""
         labels = {"app": self.name}
         container = {
             "name": "server",
@@ -170,6 +178,7 @@ class Managed:
             "lifecycle": {"preStop": {"sleep": {"seconds": 2}}},
         }
         pod_spec = {"terminationGracePeriodSeconds": 13, "containers": [container]}
+        edit(pod_spec)
         template = {"metadata": {"labels": labels}, "spec": pod_spec}
         spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
         ports = [{"name": "http", "port": 8000, "targetPort": "http"}]
@@ -191,6 +200,15 @@ class Managed:
 
     def load(self) -> Load:
         return Load(self.name, self._sandbox)
+
+    @contextmanager
+    def watched(self) -> Iterator["Watched"]:
+        """Everything that happens to its Deployments and pods meanwhile."""
+        watched = Watched(self.name, api_client(self._sandbox.kubeconfig))
+        try:
+            yield watched
+        finally:
+            watched.stop()
 
     def delete(self, *kinds: str, wait: bool = True) -> None:
         options = ["--ignore-not-found", f"--wait={str(wait).lower()}", f"--timeout={PATIENCE_S:.0f}s"]
@@ -270,6 +288,60 @@ class Managed:
         metadata = {"name": self.name, "namespace": "default", "labels": {"app": self.name}}
         body = {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec}
         self._kubectl("apply", "--filename=-", stdin=json.dumps(body))
+
+
+class Watched:
+    """Deployments and pods of a service at every change, not only as often as they are looked at."""
+
+    def __init__(self, name: str, api: ApiClient) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._moment: Callable[[Mapping[str, int], Mapping[str, int]], bool] = lambda *_: False
+        self._then: Callable[[], object] = lambda: None
+        self.fewest_serving = sys.maxsize
+        """Ready pods that were not stopping."""
+        self._watchers = [self._watcher(api, "v1", "pods"), self._watcher(api, "apps/v1", "deployments")]
+        self._pods, self._deployments = self._watchers
+        for watcher in self._watchers:
+            watcher.start()
+        assert all(watcher.synced.wait(PATIENCE_S) for watcher in self._watchers)
+
+    def _watcher(self, api: ApiClient, api_version: str, plural: str) -> Watcher:
+        path = resource_path(api_version, plural, namespace="default")
+        return Watcher(api, path, label_selector=f"app={self._name}", on_event=self._look)
+
+    def at(
+        self, moment: Callable[[Mapping[str, int], Mapping[str, int]], bool], then: Callable[[], object]
+    ) -> threading.Event:
+        """Call ``then`` once, as soon as ``moment`` is true of what Deployments ask for and have Ready, by name."""
+        done = threading.Event()
+
+        def once() -> None:
+            self._moment = lambda *_: False
+            then()
+            done.set()
+
+        self._then, self._moment = once, moment
+        return done
+
+    def stop(self) -> None:
+        for watcher in self._watchers:
+            watcher.stop()
+
+    def _look(self, *_: object) -> None:
+        if all(watcher.synced.is_set() for watcher in self._watchers):
+            with self._lock:
+                self._count()
+
+    def _count(self) -> None:
+        pods = self._pods.snapshot().values()
+        serving = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"] and is_ready(pod)]
+        self.fewest_serving = min(self.fewest_serving, len(serving))
+        found = {one["metadata"]["name"]: one for one in self._deployments.snapshot().values()}
+        asked = {name: one["spec"]["replicas"] for name, one in found.items()}
+        ready = {name: one["status"].get("readyReplicas", 0) for name, one in found.items()}
+        if self._moment(asked, ready):
+            self._then()
 
 
 DEFAULT_MHZ: Final = 1980

@@ -58,6 +58,7 @@ def world(monkeypatch, workload, pod, draft):
         history_: np.ndarray | Exception = np.full(2016, np.nan)
         surfaces = Surfaces()
         runtime = ServiceRuntime(
+            uid="llama",
             namespace="default",
             name="llama",
             created="2026-01-01T00:00:00Z",

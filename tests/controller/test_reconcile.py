@@ -9,6 +9,9 @@ from dynawatt.adapters.kubernetes.client import API_ERRORS
 from dynawatt.api.claims import ClockClaim
 from dynawatt.api.conditions import ConditionType, Reason, find_condition
 from dynawatt.api.group import CLAIM_ANNOTATION
+from dynawatt.controller.evaluating import Evaluator
+from dynawatt.controller.metrics.figures import Figures
+from dynawatt.controller.metrics.working import Work
 from dynawatt.controller.reconcile import Reconciler
 from dynawatt.controller.settings import OperatorSettings
 from dynawatt.controller.switch import Switch
@@ -75,6 +78,9 @@ def switch(cluster):
 def reconciler(cluster, metrics, lease, switch):
     settings = OperatorSettings(prometheus_url="http://unused", namespace="system")
     return Reconciler(
+        evaluator=Evaluator(None),
+        figures=Figures(),
+        work=Work(),
         cluster=cluster,
         view=cluster,
         source=metrics,

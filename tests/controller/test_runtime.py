@@ -24,7 +24,7 @@ STATE = ServiceState(
 
 @pytest.fixture
 def runtime():
-    runtime = ServiceRuntime("default", "llama", "2026-01-01T00:00:00Z", "llama", ServiceLoad(10.0, 60.0))
+    runtime = ServiceRuntime("uid", "default", "llama", "2026-01-01T00:00:00Z", "llama", ServiceLoad(10.0, 60.0))
     runtime.state = STATE
     runtime.adopt_plan(make_plan(), STATE, 0.0)
     return runtime

@@ -129,7 +129,7 @@ def second_operator(dynawatt_sandbox, tmp_path):
         "peak-window-s": 10,
         "time-lapse": 60,
         "lease-duration-s": round(dynawatt_sandbox.options.lease_duration_s),
-        "health-port": port,
+        "metrics-port": port,
         "log-level": "debug",
     }
     command = [sys.executable, "-P", "-m", "dynawatt", "operator"]

@@ -8,6 +8,15 @@ import typer
 
 from dynawatt.adapters.surface_cache import default_surface_dir
 from dynawatt.api.group import DEFAULT_NAMESPACE
+from dynawatt.cli.prometheus_options import (
+    CaFile,
+    Headers,
+    InsecureSkipVerify,
+    PasswordFile,
+    TokenFile,
+    Username,
+    auth_from_options,
+)
 from dynawatt.controller.app import run_operator
 from dynawatt.controller.settings import OperatorSettings
 from dynawatt.errors import InvalidInputError
@@ -19,7 +28,16 @@ def register(app: typer.Typer) -> None:
 
 
 def operator(
-    prometheus_url: Annotated[str, typer.Option(help="Prometheus that scrapes the vLLM pods.")],
+    prometheus_url: Annotated[
+        str | None,
+        typer.Option(help="Prometheus that scrapes vLLM pods and agents; without, the operator scrapes vLLM itself."),
+    ] = None,
+    prometheus_token_file: TokenFile = None,
+    prometheus_username: Username = None,
+    prometheus_password_file: PasswordFile = None,
+    prometheus_ca_file: CaFile = None,
+    prometheus_insecure_skip_verify: InsecureSkipVerify = False,
+    prometheus_header: Headers = None,
     kubeconfig: Annotated[Path | None, typer.Option(help="Kubeconfig; by default the pod's service account.")] = None,
     namespace: Annotated[str, typer.Option(help="Namespace of the operator's Lease.")] = DEFAULT_NAMESPACE,
     plan_interval_s: Annotated[float, typer.Option(min=1, help="Seconds between plans without an urgent cause.")] = 300,
@@ -38,7 +56,8 @@ def operator(
     elastic_nodes: Annotated[
         bool, typer.Option(help="The cluster adds nodes for pods that wait for GPUs: plan as if there were enough.")
     ] = False,
-    health_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of /healthz on loopback; 0: none.")] = 8080,
+    metrics_address: Annotated[str, typer.Option(help="Address to serve /metrics and /healthz on.")] = "127.0.0.1",
+    metrics_port: Annotated[int, typer.Option(min=1, max=65535, help="Port to serve them on.")] = 8080,
     surface_dir: Annotated[
         Path | None,
         typer.Option(
@@ -49,8 +68,6 @@ def operator(
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Watch LLMServices and keep them at the fewest joules within their SLO."""
-    if not prometheus_url.startswith(("http://", "https://")):
-        raise InvalidInputError(f"--prometheus-url {prometheus_url}: must start with http:// or https://")
     level = logging.getLevelNamesMapping().get(log_level.upper())
     if level is None:
         raise InvalidInputError(f"--log-level {log_level}: must be debug, info, warning or error")
@@ -58,6 +75,14 @@ def operator(
     logging.getLogger("httpx").setLevel(logging.WARNING)
     settings = OperatorSettings(
         prometheus_url=prometheus_url,
+        prometheus_auth=auth_from_options(
+            prometheus_token_file,
+            prometheus_username,
+            prometheus_password_file,
+            prometheus_ca_file,
+            prometheus_insecure_skip_verify,
+            prometheus_header,
+        ),
         namespace=namespace,
         namespaces=tuple(watch_namespace or ()),
         elastic_nodes=elastic_nodes,
@@ -68,7 +93,8 @@ def operator(
         peak_window_s=peak_window_s,
         time_lapse=time_lapse,
         lease_duration_s=lease_duration_s,
-        health_port=health_port,
+        metrics_address=metrics_address,
+        metrics_port=metrics_port,
         surface_dir=surface_dir or default_surface_dir(),
     )
     run_operator(settings, kubeconfig)

@@ -10,23 +10,32 @@ import logging
 import os
 import socket
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import kopf
+from kubernetes.client import ApiClient
 
 from dynawatt.adapters.kubernetes.client import API_ERRORS, api_client, describe_error
 from dynawatt.adapters.kubernetes.cluster import Cluster
 from dynawatt.adapters.kubernetes.mirror import Mirror
-from dynawatt.adapters.prometheus import Prometheus
+from dynawatt.adapters.prometheus import open_prometheus
 from dynawatt.adapters.surface_cache import SurfaceCache
 from dynawatt.adapters.vllm_load.in_prometheus import PrometheusLoadSource
+from dynawatt.adapters.vllm_load.scraped import ScrapedLoadSource
+from dynawatt.adapters.vllm_load.source import LoadSource
 from dynawatt.api.conditions import Condition, ConditionStatus, ConditionType, Reason, find_condition
 from dynawatt.api.group import FINALIZER, GROUP, LLMSERVICE_PLURAL, VERSION
 from dynawatt.api.llmservice import Knob
 from dynawatt.api.llmservice_status import LLMServiceStatus
+from dynawatt.controller.evaluating import Evaluator
 from dynawatt.controller.lease import LeaseHolder
+from dynawatt.controller.metrics.exporting import metrics_server
+from dynawatt.controller.metrics.figures import Figures
+from dynawatt.controller.metrics.working import Work
+from dynawatt.controller.pulse import Pulse
 from dynawatt.controller.reconcile import Reconciler
 from dynawatt.controller.settings import OperatorSettings
 from dynawatt.controller.surfaces import SurfaceStore
@@ -44,35 +53,67 @@ _TOLD = (
 """Conditions whose transitions become Events."""
 
 
-class _Hands(NamedTuple):
-    """What reaches into the cluster."""
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the handlers work with."""
 
-    cluster: Cluster
     view: Mirror
     lease: LeaseHolder
+    switch: Switch
+    source: LoadSource
+    reconciler: Reconciler
+    figures: Figures
+    pulse: Pulse
 
 
 def run_operator(settings: OperatorSettings, kubeconfig: Path | None) -> None:
     """Run until SIGTERM or SIGINT. Raises InvalidInputError or OperationError when it cannot start."""
-    api = api_client(kubeconfig)
-    cluster, view = Cluster(api), Mirror(api)
+    figures, work, pulse = Figures(), Work(), Pulse()
+    parts = _assemble(settings, api_client(kubeconfig), figures, work, pulse)
+    server = metrics_server(
+        figures, work, address=settings.metrics_address, port=settings.metrics_port, health=pulse.problem
+    )
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # it tells of every tick
+    registry = kopf.OperatorRegistry()
+    _register(registry, settings, parts, kubeconfig)
+    server.start()
+    try:
+        kopf.run(
+            registry=registry,
+            settings=_kopf_settings(),
+            standalone=True,
+            clusterwide=not settings.namespaces,
+            namespaces=settings.namespaces,
+        )
+    finally:
+        server.stop()
+
+
+def _assemble(settings: OperatorSettings, api: ApiClient, figures: Figures, work: Work, pulse: Pulse) -> _Parts:
+    cluster, view = Cluster(api, on_write=work.wrote), Mirror(api)
     lease = LeaseHolder(
         cluster,
         namespace=settings.namespace,
         identity=f"{socket.gethostname()}-{os.getpid()}",
         duration_s=settings.lease_duration_s,
     )
-    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # it tells of every tick
-    registry = kopf.OperatorRegistry()
-    _register(registry, settings, _Hands(cluster, view, lease), kubeconfig)
-    kopf.run(
-        registry=registry,
-        settings=_kopf_settings(),
-        standalone=True,
-        clusterwide=not settings.namespaces,
-        namespaces=settings.namespaces,
-        liveness_endpoint=f"http://127.0.0.1:{settings.health_port}/healthz" if settings.health_port else None,
+    url = settings.prometheus_url
+    metrics = None if url is None else open_prometheus(url, settings.prometheus_auth)
+    source: LoadSource = ScrapedLoadSource() if metrics is None else PrometheusLoadSource(metrics)
+    switch = Switch(cluster, namespace=settings.namespace)
+    reconciler = Reconciler(
+        cluster=cluster,
+        view=view,
+        source=source,
+        lease=lease,
+        switch=switch,
+        surfaces=SurfaceStore(SurfaceCache(settings.surface_dir) if settings.surface_dir else None),
+        evaluator=Evaluator(metrics),
+        figures=figures,
+        work=work,
+        settings=settings,
     )
+    return _Parts(view, lease, switch, source, reconciler, figures, pulse)
 
 
 def _kopf_settings() -> kopf.OperatorSettings:
@@ -92,9 +133,8 @@ def _kopf_settings() -> kopf.OperatorSettings:
 
 
 def _register(
-    registry: kopf.OperatorRegistry, settings: OperatorSettings, hands: _Hands, kubeconfig: Path | None
+    registry: kopf.OperatorRegistry, settings: OperatorSettings, parts: _Parts, kubeconfig: Path | None
 ) -> None:
-    cluster, view, lease = hands
     resource = (GROUP, VERSION, LLMSERVICE_PLURAL)
 
     @kopf.on.login(registry=registry)
@@ -106,32 +146,23 @@ def _register(
 
     @kopf.on.startup(registry=registry)
     async def start(memo: kopf.Memo, **_: Any) -> None:
-        memo.source = PrometheusLoadSource(Prometheus(settings.prometheus_url))
-        switch = Switch(cluster, namespace=settings.namespace)
-        surfaces = SurfaceStore(SurfaceCache(settings.surface_dir) if settings.surface_dir else None)
-        view.start()
-        memo.reconciler = Reconciler(
-            cluster=cluster,
-            view=view,
-            source=memo.source,
-            lease=lease,
-            switch=switch,
-            surfaces=surfaces,
-            settings=settings,
-        )
-        memo.tasks = [asyncio.create_task(lease.run(settings.lease_renew_s)), asyncio.create_task(switch.run())]
+        parts.view.start()
+        memo.tasks = [
+            asyncio.create_task(work)
+            for work in (parts.lease.run(settings.lease_renew_s), parts.switch.run(), parts.pulse.run())
+        ]
 
     @kopf.on.cleanup(registry=registry)
     async def stop(memo: kopf.Memo, **_: Any) -> None:
         for task in memo.tasks:
             task.cancel()
         try:
-            await asyncio.to_thread(lease.release)
+            await asyncio.to_thread(parts.lease.release)
         except API_ERRORS as error:
-            _log.warning("lease=%s not released: %s", lease.name, describe_error(error))
-        await asyncio.to_thread(view.stop)
-        memo.reconciler.close()
-        await memo.source.close()
+            _log.warning("lease=%s not released: %s", parts.lease.name, describe_error(error))
+        await asyncio.to_thread(parts.view.stop)
+        parts.reconciler.close()
+        await parts.source.close()
 
     @kopf.timer(
         *resource,
@@ -142,16 +173,16 @@ def _register(
         retries=None,
         backoff=5,
     )
-    async def reconcile(body: kopf.Body, patch: kopf.Patch, memo: kopf.Memo, **_: Any) -> None:
-        draft = await memo.reconciler.tick(body)
+    async def reconcile(body: kopf.Body, patch: kopf.Patch, **_: Any) -> None:
+        draft = await parts.reconciler.tick(body)
         if draft is not None:
             patch.fns.append(partial(_put_status, status=draft.status.to_dict()))
             _tell(body, draft.before, draft.status)
 
     @kopf.on.delete(*resource, registry=registry, id="give-back", backoff=5)
-    async def give_back(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
+    async def give_back(body: kopf.Body, **_: Any) -> None:
         try:
-            done = await memo.reconciler.give_back(body)
+            done = await parts.reconciler.give_back(body)
         except API_ERRORS as error:
             raise kopf.TemporaryError(f"giving back: {describe_error(error)}", delay=5) from error
         if not done:

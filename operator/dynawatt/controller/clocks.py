@@ -29,12 +29,12 @@ class ServiceClocks:
         terms: Mapping[str, ClockTerms],
         draft: StatusDraft,
         *,
-        shrinks: bool,
+        braced: bool,
     ) -> None:
         """Let the agents govern all pods, by the terms of their shapes; those without run at the default clock.
 
         Governors would notice the load of replicas that drain only when it has come over to the others, so they are
-        left only their ceiling as long as any drains or, with ``shrinks``, is about to.
+        left only their ceiling as long as any drains, and with ``braced``.
         """
         draining = len(target.live_pods) < sum(bool(pod["spec"].get("nodeName")) for pod in target.pods)
         shown = {shape.deployment: shape for shape in draft.status.shapes}
@@ -43,7 +43,7 @@ class ServiceClocks:
             before, after = (None if shape is None else shape.clock), None
             if workload.shape in terms:
                 after = await self._claims.write(
-                    service, spec, workload, terms[workload.shape], braced=draining or shrinks
+                    service, spec, workload, terms[workload.shape], braced=draining or braced
                 )
             else:
                 await self._claims.drop(workload.pods)

@@ -86,7 +86,7 @@ class GivingBack:
         return True
 
     async def delete(self, siblings: Sequence[Workload]) -> None:
-        """Delete siblings with their pods, which drain, of a service whose own Deployment is gone. Raises API_ERRORS."""
+        """Delete siblings of a service whose own Deployment is gone; their pods drain. Raises API_ERRORS."""
         for sibling in siblings:
             await self._scaling.delete(sibling)
 

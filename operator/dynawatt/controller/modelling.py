@@ -68,7 +68,7 @@ class Modeller:
         elif runtime.mix is None:
             raise Hold(ConditionType.SLO_ATTAINABLE, None, Reason.NO_LOAD_YET, "no request has finished yet")
         runtime.load.observe(time.time(), load.rate_rps)
-        runtime.burst_rps = load.burst_rps
+        runtime.burst_rps, runtime.observed = load.burst_rps, load
         if any(workload.shape not in book.surfaces for workload in target.workloads if _counts(workload)):
             message = "the latency model of this load is being computed"
             raise Hold(ConditionType.SLO_ATTAINABLE, None, Reason.NOT_PLANNED_YET, message)
@@ -174,6 +174,7 @@ class Modeller:
                 question, until_s=until_s, slot_s=round(SLOT_S), slots=WEEK_SLOTS
             )
             learnt = await asyncio.to_thread(runtime.load.learn, start_s, requests)
+            runtime.accounts.peak.learn(start_s, requests.tolist())
         except (MetricsUnavailable, ValueError) as error:
             _log.warning("service=%s history=none error=%r", runtime.key, str(error))
         else:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dynawatt.api.conditions import ConditionType, Reason
 from dynawatt.controller.draft import Hold
 from dynawatt.controller.inventory import Inventory
+from dynawatt.controller.metrics.working import Work
 from dynawatt.controller.runtime import ServiceRuntime
 from dynawatt.controller.settings import OperatorSettings
 from dynawatt.planning.planner import UnitCommitmentPlanner
@@ -20,8 +21,10 @@ _log = logging.getLogger(__name__)
 class PlanningRound:
     """Plans all services at the interval, and at once when one has left what its plan was made for."""
 
-    def __init__(self, settings: OperatorSettings) -> None:
+    def __init__(self, settings: OperatorSettings, work: Work) -> None:
+        """How it is done, and where it is counted."""
         self._settings = settings
+        self._work = work
         # Without a picker nothing keeps requests away from replicas that are to be parked.
         self._planner = UnitCommitmentPlanner(packs=False, dwell_s=settings.dwell_s)
         self._one_at_a_time = asyncio.Lock()
@@ -55,4 +58,5 @@ class PlanningRound:
                 if group[uid].state is not None:
                     group[uid].adopt_plan(plan, states[uid], now_s)
         took_s = time.monotonic() - now_s
+        self._work.planned(took_s)
         _log.info("planned services=%d took_s=%.2f", sum(map(len, by_product.values())), took_s)

@@ -13,16 +13,20 @@ from dynawatt.adapters.kubernetes.client import API_ERRORS, KubernetesObject, de
 from dynawatt.adapters.kubernetes.cluster import Cluster
 from dynawatt.adapters.kubernetes.mirror import Mirror
 from dynawatt.adapters.vllm_load.source import LoadSource
-from dynawatt.api.conditions import ConditionType, Reason
+from dynawatt.api.conditions import ConditionType, Reason, find_condition
 from dynawatt.api.llmservice import Knob, LLMServiceSpec, Mode
 from dynawatt.controller.choosing import ShapeChoice
 from dynawatt.controller.clocks import ServiceClocks
 from dynawatt.controller.conflicts import autoscaler_conflict, foreign_conflict
 from dynawatt.controller.draft import Hold, StatusDraft
+from dynawatt.controller.evaluating import Evaluator, clock_is_off
+from dynawatt.controller.figuring import figures_of
 from dynawatt.controller.giving_back import GivingBack
 from dynawatt.controller.inventory import Inventory, take_inventory
 from dynawatt.controller.lease import LeaseHolder
 from dynawatt.controller.load import ServiceLoad
+from dynawatt.controller.metrics.figures import Figures, ServiceKey
+from dynawatt.controller.metrics.working import Work
 from dynawatt.controller.modelling import Modeller
 from dynawatt.controller.planning_round import PlanningRound
 from dynawatt.controller.reporting import report_clocks, report_plan, report_target
@@ -52,14 +56,20 @@ class Reconciler:
         lease: LeaseHolder,
         switch: Switch,
         surfaces: SurfaceStore,
+        evaluator: Evaluator,
+        figures: Figures,
+        work: Work,
         settings: OperatorSettings,
     ) -> None:
+        """What it reads and writes with; ``source`` tells the load, ``evaluator`` the energy."""
         self._view = view
+        self._evaluator = evaluator
+        self._figures = figures
         self._lease = lease
         self._switch = switch
         self._surfaces = surfaces
         self._settings = settings
-        self._round = PlanningRound(settings)
+        self._round = PlanningRound(settings, work)
         self._modeller = Modeller(source, surfaces, ShapeChoice(cluster), settings)
         self._clocks = ServiceClocks(cluster, lease.name)
         scaling = Scaling(cluster, view)
@@ -74,37 +84,53 @@ class Reconciler:
             if runtime.deleted:
                 return None
             if not self._lease.held:
+                self._figures.clear()  # or the desired replicas of two operators would add up
                 _log.debug("service=%s waiting for lease holder=%s", runtime.key, self._lease.holder)
                 return None
             draft = _draft(runtime, body)
-            if self._switch.off:  # the agents have let the clocks go; what runs goes on running
-                runtime.forget_plan()
-                runtime.terms, runtime.terms_of = {}, None
-                draft.set(ConditionType.READY, False, Reason.SWITCHED_OFF, f"nothing is changed: {self._switch.off}")
-                runtime.status = draft.status
-                return draft
-            if (problem := self._view.problem()) is not None:
-                runtime.state = None
-                draft.set(ConditionType.READY, False, Reason.API_ERROR, f"Kubernetes API: {problem}")
-                runtime.status = draft.status
-                return draft
+            spec, held = None, True
             try:
-                await self._reconcile(runtime, LLMServiceSpec.parse(body["spec"]), draft)
+                spec = LLMServiceSpec.parse(body["spec"])
+                if self._may_act(runtime, draft):
+                    await self._reconcile(runtime, spec, draft)
+                    held = False
             except InvalidInputError as error:
-                runtime.state = None
                 draft.set(ConditionType.READY, False, Reason.INVALID_SPEC, str(error))
             except TargetError as error:
-                runtime.state = None
                 draft.set(ConditionType.READY, False, error.reason, str(error))
             except Hold as hold:
-                runtime.state = None
                 draft.set(*hold.condition)
                 draft.set(ConditionType.READY, False, hold.reason, f"holding: {hold}")
             except API_ERRORS as error:
-                runtime.state = None
                 draft.set(ConditionType.READY, False, Reason.API_ERROR, f"Kubernetes API: {describe_error(error)}")
+            if held:
+                runtime.state = None
             runtime.status = draft.status
+            self._tell(runtime, spec, draft, held=held)
             return draft
+
+    def _may_act(self, runtime: ServiceRuntime, draft: StatusDraft) -> bool:
+        """Whether anything may be changed, and on what is known of the cluster."""
+        if self._switch.off:  # the agents have let the clocks go; what runs goes on running
+            runtime.forget_plan()
+            runtime.terms, runtime.terms_of = {}, None
+            draft.set(ConditionType.READY, False, Reason.SWITCHED_OFF, f"nothing is changed: {self._switch.off}")
+            return False
+        if (problem := self._view.problem()) is not None:
+            draft.set(ConditionType.READY, False, Reason.API_ERROR, f"Kubernetes API: {problem}")
+            return False
+        return True
+
+    def _tell(self, runtime: ServiceRuntime, spec: LLMServiceSpec | None, draft: StatusDraft, *, held: bool) -> None:
+        """Show the tick in the operator's metrics."""
+        decided, before = draft.status.last_decision, draft.before.last_decision
+        condition = find_condition(draft.status.conditions, ConditionType.READY)
+        self._figures.put(
+            ServiceKey(runtime.namespace, runtime.name),
+            figures_of(runtime, spec, draft),
+            decided=decided.reason if decided is not None and decided != before else None,
+            held=condition.reason if held and condition is not None else None,
+        )
 
     def close(self) -> None:
         """Stop the worker process."""
@@ -133,7 +159,8 @@ class Reconciler:
                 done = await self._giving_back.advance(runtime, workload, siblings, inventory, draft, gives_up=True)
             runtime.status = draft.status
             if done:
-                self._services.pop(body["metadata"]["uid"], None)
+                self._services.pop(runtime.uid, None)
+                self._figures.drop(ServiceKey(runtime.namespace, runtime.name))
             return done
 
     def _runtime(self, body: Mapping[str, Any]) -> ServiceRuntime:
@@ -141,6 +168,7 @@ class Reconciler:
         uid = metadata["uid"]
         if uid not in self._services:
             self._services[uid] = ServiceRuntime(
+                uid=uid,
                 namespace=metadata["namespace"],
                 name=metadata["name"],
                 created=metadata["creationTimestamp"],
@@ -174,6 +202,7 @@ class Reconciler:
             draft.set(ConditionType.READY, True, Reason.PAUSED, "`paused` is true: everything is held as it is")
             return
         runtime.state = state
+        await self._evaluator.look(tick, state, runtime.accounts)
         plan = await self._round.plan_for(runtime, self._services, inventory)
         if plan.reason == CANNOT_PLAN:
             raise Hold(ConditionType.SLO_ATTAINABLE, None, Reason.CANNOT_PLAN, plan.message)
@@ -214,7 +243,8 @@ class Reconciler:
             runtime.terms_of = plan
         if Knob.CLOCK in spec.knobs:
             shrinks = may_scale and plan.carried > 0 and plan.replicas < target.replicas
-            await self._clocks.claim(runtime.key, spec, target, runtime.terms, tick.draft, shrinks=shrinks)
+            braced = shrinks or clock_is_off(tick, tick.draft.now.timestamp())
+            await self._clocks.claim(runtime.key, spec, target, runtime.terms, tick.draft, braced=braced)
         if may_scale:
             await self._rollout.advance(tick, plan)
 

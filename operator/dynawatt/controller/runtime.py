@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from dynawatt.accounting.accounts import Accounts
+from dynawatt.adapters.vllm_load.source import LoadObservation
 from dynawatt.api.llmservice_status import LLMServiceStatus
 from dynawatt.controller.claiming import ClockTerms
 from dynawatt.controller.load import ServiceLoad
@@ -22,6 +24,8 @@ _NO_LOAD_RPS: Final = 0.1
 class ServiceRuntime:
     """Observations, model and plan of one service."""
 
+    uid: str
+    """Of the LLMService."""
     namespace: str
     name: str
     created: str
@@ -38,6 +42,10 @@ class ServiceRuntime:
     """Why its Deployment cannot be copied into further shapes, and of which version of it that was found."""
     mix: LengthMix | None = None
     """Lengths of its requests, which the surfaces are for."""
+    observed: LoadObservation | None = None
+    """The last look at its load."""
+    accounts: Accounts = field(default_factory=Accounts)
+    """What it used, and what it would have."""
     burst_rps: float = 0.0
     """Arrival rate that is surely there by now, although the mean over the rate window may not tell yet."""
     state: ServiceState | None = None

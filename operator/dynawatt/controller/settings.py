@@ -1,8 +1,10 @@
 """How the operator was started."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from dynawatt.adapters.prometheus_auth import PrometheusAuth
 
 _DWELL_S: Final = 900.0
 
@@ -11,7 +13,8 @@ _DWELL_S: Final = 900.0
 class OperatorSettings:
     """Options of ``dynawatt operator``; all times in seconds."""
 
-    prometheus_url: str
+    prometheus_url: str | None
+    """Of a Prometheus that scrapes the vLLM pods and the agents; None to scrape the pods of services from here."""
     namespace: str
     """Where the operator's Lease lives."""
     namespaces: tuple[str, ...] = ()
@@ -29,7 +32,10 @@ class OperatorSettings:
     give_back_timeout_s: float = 900.0
     """How long the deletion of an LLMService waits for its original replicas."""
     lease_duration_s: int = 30
-    health_port: int = 8080
+    prometheus_auth: PrometheusAuth = field(default_factory=PrometheusAuth)
+    metrics_address: str = "127.0.0.1"
+    metrics_port: int = 8080
+    """Of ``/metrics`` and ``/healthz``."""
     peak_window_s: float = 300.0
     """How long a load is watched before replicas are taken away, and how long its peak is remembered."""
     time_lapse: float = 1.0

@@ -171,15 +171,14 @@ class Sandbox:
         components = [self._operator(), *(self._agent(node) for node in self.options.node_names())]
         start(self._state, components)
         wait_ready(self._state, components)
-        monitoring.write_agent_targets(
-            self._state, dict(zip(self.options.node_names(), self.agent_urls(), strict=True))
-        )
+        self._write_targets()
 
     def start_operator(self) -> None:
         """Start the operator, after ``stop_operator``. Raises OperationError."""
         components = [self._operator()]
         start(self._state, components)
         wait_ready(self._state, components)
+        self._write_targets()
 
     def stop_operator(self, number: signal.Signals = signal.SIGTERM, *, timeout_s: float = 30.0) -> None:
         """Signal the operator and wait until it is gone. Raises OperationError when it stays."""
@@ -246,6 +245,10 @@ class Sandbox:
             prometheus_url=self.prometheus_url,
             options=self.options,
         )
+
+    def _write_targets(self) -> None:
+        agents = dict(zip(self.options.node_names(), self.agent_urls(), strict=True))
+        monitoring.write_targets(self._state, [self.process("operator").url], agents)
 
     def _agent(self, node: str) -> Component:
         return dynawatt_processes.agent(

@@ -47,7 +47,7 @@ def operator(*, kubeconfig: Path, prometheus_url: str, options: SandboxOptions) 
             f"--peak-window-s={options.peak_window_s:g}",
             f"--time-lapse={options.time_lapse:g}",
             f"--lease-duration-s={options.lease_duration_s:g}",
-            f"--health-port={port}",
+            f"--metrics-port={port}",
         ]
 
     return Component("operator", command, health="/healthz")

@@ -1,7 +1,7 @@
-"""A real Prometheus that scrapes the simulated vLLM pods and the agents."""
+"""A real Prometheus that scrapes the simulated vLLM pods, the operator and the agents."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -16,10 +16,10 @@ def prometheus(binary: Path, *, kubeconfig: Path, state: SandboxState) -> Compon
     """Prometheus with its data in the sandbox's directory."""
     config = state.directory / "prometheus.yaml"
     text = _TEMPLATE.read_text(encoding="utf-8")
-    for word, path in {"KUBECONFIG": kubeconfig, "AGENT_TARGETS": state.agent_targets}.items():
+    for word, path in {"KUBECONFIG": kubeconfig, "DYNAWATT_TARGETS": state.dynawatt_targets}.items():
         text = text.replace(word, json.dumps(str(path)))  # a JSON string is a YAML string whatever the path holds
     config.write_text(text, encoding="utf-8")
-    write_agent_targets(state, {})
+    write_targets(state, [], {})
 
     def command(port: int) -> list[str]:
         return [
@@ -34,9 +34,12 @@ def prometheus(binary: Path, *, kubeconfig: Path, state: SandboxState) -> Compon
     return Component("prometheus", command, health="/-/ready")
 
 
-def write_agent_targets(state: SandboxState, url_by_node: Mapping[str, str]) -> None:
-    """Tell Prometheus where the agents are; it notices by itself."""
-    targets = [{"targets": [urlsplit(url).netloc], "labels": {"node": node}} for node, url in url_by_node.items()]
-    draft = state.agent_targets.with_suffix(".new")
+def write_targets(state: SandboxState, operators: Sequence[str], agent_by_node: Mapping[str, str]) -> None:
+    """Tell Prometheus by their URLs where the operator and the agents are; it notices by itself."""
+    targets = [
+        {"targets": [urlsplit(url).netloc for url in operators], "labels": {}},
+        *({"targets": [urlsplit(url).netloc], "labels": {"node": node}} for node, url in agent_by_node.items()),
+    ]
+    draft = state.dynawatt_targets.with_suffix(".new")
     draft.write_text(json.dumps(targets), encoding="utf-8")
-    draft.rename(state.agent_targets)
+    draft.rename(state.dynawatt_targets)

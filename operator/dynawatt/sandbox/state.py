@@ -65,9 +65,9 @@ class SandboxState:
         return self.directory / "kubeconfig"
 
     @property
-    def agent_targets(self) -> Path:
-        """The list of agents for Prometheus."""
-        return self.directory / "prometheus-agents.json"
+    def dynawatt_targets(self) -> Path:
+        """Where the operator and the agents are, for Prometheus."""
+        return self.directory / "prometheus-targets.json"
 
     def save(self) -> None:
         """Write it, never half."""

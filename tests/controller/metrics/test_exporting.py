@@ -186,7 +186,7 @@ def test_the_process_is_told_as_well():
 
 def test_they_are_served():
     figures = Figures()
-    server = metrics_server(figures, Work(), address="127.0.0.1", port=0)
+    server = metrics_server(figures, Work(), address="127.0.0.1", port=0, health=str)
     server.start()
     try:
         for replicas in (3, 4):

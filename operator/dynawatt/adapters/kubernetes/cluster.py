@@ -4,7 +4,7 @@ Calls block; async callers put them on a thread. Errors are those of the client
 (``client.API_ERRORS``), except where a method says otherwise.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias
 
@@ -29,9 +29,10 @@ _Method: TypeAlias = Literal["POST", "PUT", "PATCH", "DELETE"]
 class Cluster:
     """The operator's hands in one cluster."""
 
-    def __init__(self, api: ApiClient) -> None:
-        """Use a connected client."""
+    def __init__(self, api: ApiClient, *, on_write: Callable[[str, str], None] = lambda _verb, _resource: None) -> None:
+        """Use a connected client; ``on_write`` is told verb and resource of everything that was changed."""
         self._api = api
+        self._on_write = on_write
 
     def scale(self, deployment: KubernetesObject, replicas: int) -> bool:
         """Set the replicas of a Deployment as it was read; False when somebody changed it meanwhile."""
@@ -94,11 +95,13 @@ class Cluster:
             _LEASES, "leases", namespace=metadata["namespace"], name=metadata["name"] if update else None
         )
         try:
-            return request_json(self._api, "PUT" if update else "POST", path, body=lease)
+            written = request_json(self._api, "PUT" if update else "POST", path, body=lease)
         except Exception as error:
             if is_conflict(error):
                 return None
             raise
+        self._on_write("update" if update else "create", "leases")
+        return written
 
     def _sent(self, method: _Method, path: str, body: object, content_type: str = "application/json") -> bool:
         """Whether the request was carried out, or came too late for what it was made from."""
@@ -109,6 +112,7 @@ class Cluster:
             if is_conflict(error) or (method == "DELETE" and is_not_found(error)):
                 return False
             raise
+        self._on_write(_VERBS[method], _resource(path))
         return True
 
     def _get_or_none(self, path: str) -> KubernetesObject | None:
@@ -118,6 +122,16 @@ class Cluster:
             if is_not_found(error):
                 return None
             raise
+
+
+_VERBS: Final[Mapping[_Method, str]] = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
+def _resource(path: str) -> str:
+    """As in ``deployments/scale``: what is under the namespace, without the object's name."""
+    plural, _, rest = path.partition("/namespaces/")[2].partition("/")[2].partition("/")
+    _, _, subresource = rest.partition("/")
+    return f"{plural}/{subresource}" if subresource else plural
 
 
 def _deployment_path(deployment: KubernetesObject) -> str:

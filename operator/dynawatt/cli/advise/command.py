@@ -9,6 +9,7 @@ import numpy as np
 import typer
 
 from dynawatt.adapters.deployment_file import RunningDeployment
+from dynawatt.adapters.prometheus_auth import PrometheusAuth
 from dynawatt.adapters.surface_cache import default_surface_dir
 from dynawatt.adapters.surface_source import CachedSurfaces
 from dynawatt.cli.advise.observed import Observed, PrometheusOptions, observe_prometheus, observe_trace
@@ -16,6 +17,15 @@ from dynawatt.cli.advise.page import page
 from dynawatt.cli.advise.present import Known, PresentOptions, find_deployment, find_present
 from dynawatt.cli.advise.report import Report
 from dynawatt.cli.advise.results_json import to_json
+from dynawatt.cli.prometheus_options import (
+    CaFile,
+    Headers,
+    InsecureSkipVerify,
+    PasswordFile,
+    TokenFile,
+    Username,
+    auth_from_options,
+)
 from dynawatt.cli.simulate.options import DEFAULT_SLO, check_outputs, parse_slo, write_output
 from dynawatt.cli.simulate.progress import ProgressBars
 from dynawatt.errors import InvalidInputError
@@ -49,6 +59,12 @@ def advise(
     selector: Annotated[
         str, typer.Option(metavar="MATCHERS", help='With --prometheus: PromQL matchers, such as job="vllm".')
     ] = "",
+    prometheus_token_file: TokenFile = None,
+    prometheus_username: Username = None,
+    prometheus_password_file: PasswordFile = None,
+    prometheus_ca_file: CaFile = None,
+    prometheus_insecure_skip_verify: InsecureSkipVerify = False,
+    prometheus_header: Headers = None,
     deployment: Annotated[
         Path | None, typer.Option(metavar="FILE|-", help="The Deployment's manifest: model, TP, GPU, flags, replicas.")
     ] = None,
@@ -87,6 +103,14 @@ def advise(
         raise InvalidInputError("the load: give either --trace FILE or --prometheus URL")
     if hours is not None and not 0 < hours <= (_MOST_HOURS if trace is None else float("inf")):
         raise InvalidInputError(f"--hours {hours:g}: must be above 0, and at most {_MOST_HOURS:g} with --prometheus")
+    auth = auth_from_options(
+        prometheus_token_file,
+        prometheus_username,
+        prometheus_password_file,
+        prometheus_ca_file,
+        prometheus_insecure_skip_verify,
+        prometheus_header,
+    )
     running = find_deployment(deployment, from_cluster, kubeconfig)
     options = PresentOptions(
         model, gpu, tensor_parallel, replicas, max_num_batched_tokens, max_num_seqs, long_prefill_token_threshold
@@ -101,7 +125,7 @@ def advise(
         else:
             bars.say("asking Prometheus")
             observed = observe_prometheus(
-                _which(str(prometheus), hours, selector, namespace, service, served_model, running),
+                _which(str(prometheus), auth, hours, selector, namespace, service, served_model, running),
                 objectives.objectives,
             )
             present = find_present(options, _known(running, observed))
@@ -147,6 +171,7 @@ def _show(report: Report, json_file: str | None, wall_s: float) -> None:
 
 def _which(
     url: str,
+    auth: PrometheusAuth,
     hours: float | None,
     selector: str,
     namespace: str | None,
@@ -155,11 +180,9 @@ def _which(
     running: RunningDeployment | None,
 ) -> PrometheusOptions:
     """Which service to ask for: what a Deployment tells counts where no option does."""
-    if not url.startswith(("http://", "https://")):
-        raise InvalidInputError(f"--prometheus {url}: must start with http:// or https://")
     if running is not None and not selector:
         namespace, service = namespace or running.namespace or None, service or running.name or None
-    return PrometheusOptions(url, hours or _HOURS, selector, namespace, service, served_model)
+    return PrometheusOptions(url, hours or _HOURS, selector, namespace, service, served_model, auth)
 
 
 def _known(running: RunningDeployment | None, observed: Observed) -> Known:

@@ -9,10 +9,11 @@ from typing import Final
 
 import numpy as np
 
-from dynawatt.adapters.prometheus import Prometheus
+from dynawatt.adapters.prometheus import open_prometheus
+from dynawatt.adapters.prometheus_auth import PrometheusAuth
 from dynawatt.adapters.prometheus_load import SLOT_S, RecordedLoad, read_load
 from dynawatt.adapters.trace_workload import read_workload
-from dynawatt.adapters.vllm_metrics import fraction_within
+from dynawatt.adapters.vllm_load.histograms import fraction_within
 from dynawatt.adapters.vllm_services import VllmService, find_service
 from dynawatt.errors import InvalidInputError, OperationError
 from dynawatt.ports import MetricsUnavailable
@@ -72,6 +73,7 @@ class PrometheusOptions:
     namespace: str | None = None
     service: str | None = None
     served_model: str | None = None
+    auth: PrometheusAuth = field(default_factory=PrometheusAuth)
 
 
 def observe_trace(path: Path, hours: float | None, context_tokens: int) -> Observed:
@@ -143,7 +145,7 @@ def observe_prometheus(options: PrometheusOptions, objectives: LatencyObjectives
 
 
 async def _read(options: PrometheusOptions) -> tuple[VllmService, RecordedLoad]:
-    source = Prometheus(options.url, timeout_s=60.0)
+    source = open_prometheus(options.url, options.auth, option="--prometheus", timeout_s=60.0)
     try:
         service = await find_service(
             source,

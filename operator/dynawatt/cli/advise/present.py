@@ -129,14 +129,14 @@ def find_deployment(file: Path | None, cluster: str | None, kubeconfig: Path | N
 def _from_cluster(cluster: str, kubeconfig: Path | None) -> RunningDeployment:
     # Imported here: the client takes half a second to load, which most runs need not wait for.
     from dynawatt.adapters.kubernetes.client import API_ERRORS, api_client, describe_error  # noqa: PLC0415
-    from dynawatt.adapters.kubernetes.cluster import Cluster  # noqa: PLC0415
+    from dynawatt.adapters.kubernetes.reader import ClusterReader  # noqa: PLC0415
 
     namespace, slash, name = cluster.partition("/")
     if not (namespace and slash and name):
         raise InvalidInputError(f"--from-cluster {cluster}: must be NAMESPACE/NAME of a Deployment")
     try:
         default = _KUBECONFIG.expanduser()
-        api = Cluster(api_client(kubeconfig or (default if default.exists() else None)))
+        api = ClusterReader(api_client(kubeconfig or (default if default.exists() else None)))
         manifest = api.deployment(namespace, name)
         if manifest is None:
             raise InvalidInputError(f"--from-cluster {cluster}: there is no such Deployment")

@@ -4,7 +4,7 @@ They are about LLMServices and carry their namespaces as ``namespace``: scrape t
 operator with ``honor_labels: true``, or Prometheus puts the operator's own there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
@@ -42,6 +42,9 @@ def operator_registry(figures: Figures, work: Work) -> CollectorRegistry:
     return registry
 
 
-def metrics_server(figures: Figures, work: Work, *, address: str, port: int) -> MetricsServer:
-    """Bound, but not started yet. Raises OperationError when the address is taken."""
-    return MetricsServer(operator_registry(figures, work), address=address, port=port)
+def metrics_server(
+    figures: Figures, work: Work, *, address: str, port: int, health: Callable[[], str]
+) -> MetricsServer:
+    """Bound, but not started yet; ``health`` says what is wrong. Raises OperationError when the address is taken."""
+    registry = operator_registry(figures, work)
+    return MetricsServer(registry, address=address, port=port, probes={"/healthz": health})
