@@ -10,6 +10,7 @@ from dynawatt.cli.simulate.study import StudyOptions
 from dynawatt.forecast.slots import WEEK_SLOTS
 from dynawatt.simulation.fleet_core import ReplicaShape
 from dynawatt.simulation.static_sizing import carries
+from dynawatt.workload import streaming
 from dynawatt.workload.builtin import built_in
 from dynawatt.workload.classes import LengthClasses
 from dynawatt.workload.mix import LengthMix
@@ -122,6 +123,19 @@ def test_counting_a_load_misses_no_request(trace):  # noqa: F811
     counts = count_load(load, LengthClasses())
     assert counts.slots.requests.sum() == len(counts.busiest) == 1500
     assert counts.busiest.arrival_s[0] == 0
+
+
+@pytest.mark.parametrize("most", [900, 1 << 20])
+def test_the_busiest_hour_is_a_whole_one_however_its_requests_are_handed_out(monkeypatch, most):
+    monkeypatch.setattr(streaming, "MAX_CHUNK_REQUESTS", most)
+    load = Load(built_in("azure-2024-conv"), hours=9, seed=1, scale_mode=ScaleMode.SUPERPOSE, context_tokens=131072)
+    load.rate_scale = 0.02
+    counts = count_load(load, LengthClasses())
+    hours = counts.slots.requests.sum(axis=1).reshape(9, 12).sum(axis=1)
+    assert len(counts.busiest) == hours.max() > 900
+    assert counts.busiest.arrival_s[0] == 0
+    assert 3500 < counts.busiest.span_s <= 3600
+    assert (np.diff(counts.busiest.arrival_s) >= 0).all()
 
 
 def test_thirds_of_a_load_fill_every_class_when_lengths_are_independent():

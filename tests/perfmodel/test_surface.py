@@ -59,6 +59,14 @@ def test_replicas_that_share_a_load_have_points_of_their_own(replicas, power_w):
     assert grid.capacity_rps(1980, 0.99, replicas) == pytest.approx(power_w)
 
 
+@pytest.mark.parametrize(("replicas", "power_w"), [(8, 8), (14, 14), (20, 20), (32, 32), (33, 32), (160, 32)])
+def test_between_fleets_far_apart_in_size_everything_is_linear_too(replicas, power_w):
+    row = {size: (point(0, power_w=size), point(size, power_w=size)) for size in (1, 8, 32)}
+    grid = Surface(2, 70.0, 110.0, {1980: row[1]}, {32: {1980: row[32]}, 8: {1980: row[8]}})
+    assert grid.at(1980, 0.5, replicas).power_w == pytest.approx(power_w)
+    assert grid.capacity_rps(1980, 0.99, replicas) == pytest.approx(power_w)
+
+
 fractions = st.floats(0, 1)
 
 
@@ -74,6 +82,18 @@ def test_every_load_up_to_the_capacity_attains_what_is_wanted(row, wanted, share
         points.append(point(rate_rps, ttft, tbt))
     grid = surface(*points)
     assert grid.at(1980, share * grid.capacity_rps(1980, wanted)).attainment >= wanted - 1e-9
+
+
+@given(
+    rate_rps=st.floats(0, 50),
+    replicas=st.integers(1, 12),
+    watts=st.lists(st.floats(0, 5000), min_size=6, max_size=6),
+)
+def test_watts_alone_are_the_same(rate_rps, replicas, watts):
+    alone, shared = ([point(10 * i, power_w=watts[3 * row + i]) for i in range(3)] for row in range(2))
+    grid = replace(surface(*alone), shared_points={8: {1980: shared, 900: shared}})
+    expected = grid.at(1980, rate_rps, replicas).power_w
+    assert grid.power_w(1980, rate_rps, replicas) == pytest.approx(expected, abs=1e-9)
 
 
 def test_between_points_all_figures_move_classes_and_intervals_too():

@@ -74,6 +74,16 @@ def test_saturation_is_where_the_queue_begins_to_grow():
     assert above.ttft_p50_s > 20 * below.ttft_p50_s
 
 
+def test_more_requests_tell_saturation_more_exactly():
+    rng = np.random.default_rng(4)
+    mixes = [LengthMix(rng.permutation(np.geomspace(50, 8000, 4096).astype(np.int64)), np.full(4096, 20))]
+    mixes += [LengthMix(rng.permutation(mixes[0].input_tokens), mixes[0].output_tokens) for _ in range(5)]
+    # The same lengths in another order: what a replica can serve is the same.
+    few, many = (np.array([saturation_rps(SHAPE, mix, 1980, count) for mix in mixes]) for count in (1200, 16_384))
+    assert np.ptp(many) < 0.02 * many.mean()
+    assert np.ptp(few) > 2 * np.ptp(many)
+
+
 def test_late_first_tokens_of_an_overload_count_as_missed():
     limit_rps = saturation_rps(SHAPE, EQUAL, 1980)
     point = simulate(unit_load(EQUAL, 1.0, 1000, seed=1), 3 * limit_rps, slo=objectives(0.5, 1.0))

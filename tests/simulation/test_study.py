@@ -93,6 +93,21 @@ def test_a_question_is_about_the_load_of_its_classes():
     assert question.clocks_mhz[-1] == study.profiles[1].gpu.default_clock_mhz
 
 
+@pytest.mark.parametrize(
+    ("replicas", "sizes"),
+    [
+        (1, (1, 2, 4, 8)),
+        (12, (1, 2, 4, 8)),
+        (13, (1, 2, 4, 8, 32)),
+        (48, (1, 2, 4, 8, 32)),
+        (49, (1, 2, 4, 8, 32, 128)),
+    ],
+)
+def test_surfaces_know_larger_fleets_where_the_static_one_is_larger(replicas, sizes):
+    study = small_study(single_replicas=replicas)
+    assert study.question(shape_of(study)).fleet_sizes == sizes
+
+
 def test_a_surface_is_asked_for_once():
     surfaces = HandSurfaces({1: hand_surface(1), 2: hand_surface(2)})
     study = hand_study(profiles=two_degrees())

@@ -82,6 +82,24 @@ def test_burstiness_is_rounded_up_a_little(cv, simulated):
 
 
 @pytest.mark.parametrize(
+    ("cv", "replicas", "measured"),
+    [
+        (1.0, 1, 3000),
+        (1.0, 8, 3000),
+        (1.0, 9, 3375),
+        (1.0, 32, 12_000),
+        (2.0, 8, 12_000),
+        (2.0, 32, 12_000),
+        (2.0, 128, 48_000),
+    ],
+)
+def test_larger_fleets_are_simulated_under_more_requests(cv, replicas, measured):
+    load = replace(QUESTION, cv=cv).load(replicas)
+    assert len(load.trace) - load.warm_up == measured
+    assert load.warm_up == pytest.approx(0.1 * measured, abs=1)
+
+
+@pytest.mark.parametrize(
     ("changes", "problem"),
     [
         ({"attainments": ()}, "attainments"),
@@ -95,3 +113,11 @@ def test_burstiness_is_rounded_up_a_little(cv, simulated):
 def test_what_no_surface_can_be_made_of_is_refused(changes, problem):
     with pytest.raises(InvalidInputError, match=problem):
         replace(QUESTION, **changes)
+
+
+def test_a_question_about_another_mix_is_as_if_asked_anew():
+    other = QUESTION.about(lengths([3000] * 10, [50] * 10))
+    anew = replace(QUESTION, mix=other.mix)
+    assert other.family() == anew.family() == QUESTION.family()
+    assert other.fingerprint() == anew.fingerprint() != QUESTION.fingerprint()
+    assert replace(other, cv=1.3).family() != other.family()

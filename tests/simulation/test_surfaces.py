@@ -54,6 +54,17 @@ def test_sharing_the_load_raises_what_each_replica_carries(tight):
         assert tight.capacity_rps(clock, 0.99, 4) > tight.capacity_rps(clock, 0.99, 1)
 
 
+def test_a_large_fleet_carries_still_more_each_and_is_measured_for_as_long():
+    surface = build_surface(question(clocks_mhz=(1980,), fleet_sizes=(1, 4, 32)))
+    capacities = [surface.capacity_rps(1980, 0.99, size) for size in (1, 4, 32)]
+    assert capacities == sorted(capacities)
+    assert capacities[2] > 1.02 * capacities[1]
+    assert capacities[2] < saturation_rps(ReplicaShape(REPLICA, question().settings), MIX, 1980)
+    for size, measured in ((4, 800), (32, 3200)):
+        for point in surface.shared_points[size][1980][1:]:
+            assert sum(latency.requests for latency in point.classes) == pytest.approx(measured, rel=0.01)
+
+
 def test_burstier_requests_leave_less_capacity(tight):
     bursty = build_surface(question(cv=4.0))
     for clock in CLOCKS[1:]:

@@ -119,6 +119,26 @@ class Surface:
             found = found.mixed(_at(points[clock_mhz], rate_rps), weight)
         return found
 
+    def power_w(self, clock_mhz: int, rate_rps: float, replicas: int = 1) -> float:
+        """Watts of ``at``, for whoever wants to know nothing else of many points."""
+        return sum(weight * _power_w(points[clock_mhz], rate_rps) for points, weight in self._neighbours(replicas))
+
+    def drawing(self, power_factor: float) -> "Surface":
+        """The surface of the same replica when a held GPU draws so many times the watts: nothing else changes."""
+
+        def scaled(rows: Mapping[int, Sequence[SurfacePoint]]) -> dict[int, Sequence[SurfacePoint]]:
+            return {
+                clock_mhz: tuple(replace(point, power_w=power_factor * point.power_w) for point in row)
+                for clock_mhz, row in rows.items()
+            }
+
+        return replace(
+            self,
+            loaded_idle_w=power_factor * self.loaded_idle_w,
+            points=scaled(self.points),
+            shared_points={size: scaled(rows) for size, rows in self.shared_points.items()},
+        )
+
     def _neighbours(self, replicas: int) -> list[tuple[Mapping[int, Sequence[SurfacePoint]], float]]:
         """The simulated fleets next below and above a size, with their weights; the largest stands for all above.
 
@@ -170,6 +190,16 @@ def _at(row: Sequence[SurfacePoint], rate_rps: float) -> SurfacePoint:
         return upper
     lower = row[index - 1]
     return lower.mixed(upper, (rate_rps - lower.rate_rps) / (upper.rate_rps - lower.rate_rps))
+
+
+def _power_w(row: Sequence[SurfacePoint], rate_rps: float) -> float:
+    index = min(bisect_left(row, rate_rps, key=lambda point: point.rate_rps), len(row) - 1)
+    upper = row[index]
+    if index == 0 or rate_rps >= upper.rate_rps:
+        return upper.power_w
+    lower = row[index - 1]
+    share = (rate_rps - lower.rate_rps) / (upper.rate_rps - lower.rate_rps)
+    return lower.power_w + share * (upper.power_w - lower.power_w)
 
 
 def _overloaded(last: SurfacePoint, rate_rps: float) -> SurfacePoint:

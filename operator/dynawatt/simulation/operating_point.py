@@ -38,6 +38,7 @@ _MOST_BURSTY: Final = 8.0
 _FEWEST_CLASS_REQUESTS: Final = 200
 """A class with fewer says little about its 99th percentile."""
 _BURST: Final = 1200
+"""Enough to know which loads are worth simulating."""
 _ANY: Final = LatencyObjectives(((None, 1.0),), 1.0)
 """Objectives of a replica whose latency nobody looks at."""
 
@@ -54,14 +55,14 @@ class UnitLoad:
         return Trace(self.trace.arrival_s / rate_rps, self.trace.input_tokens, self.trace.output_tokens)
 
 
-def unit_load(mix: LengthMix, cv: float, requests: int, seed: int) -> UnitLoad:
+def unit_load(mix: LengthMix, cv: float, requests: int, seed: int, *, least: int = 0) -> UnitLoad:
     """A load with gaps of this coefficient of variation, whose last ``requests`` are measured.
 
-    Of a load burstier than Poisson more is measured, because its bursts are few. Lengths are those of the mix in random
-    order, repeated as often as needed: so the load has the mix's own mean. The rate is exact as well, by stretching the
-    gaps that were drawn.
+    Of a load burstier than Poisson more is measured, because its bursts are few; and of every load at least ``least``
+    requests. Lengths are those of the mix in random order, repeated as often as needed: so the load has the mix's own
+    mean. The rate is exact as well, by stretching the gaps that were drawn.
     """
-    requests = round(requests * min(max(1.0, cv**2), _MOST_BURSTY))
+    requests = max(least, round(requests * min(max(1.0, cv**2), _MOST_BURSTY)))
     warm_up = round(_WARM_UP * requests)
     count = requests + warm_up
     rng = np.random.default_rng(seed)
@@ -99,13 +100,14 @@ def simulate_point(
     return _point(rate_rps, replicas, float(times_s[-1] - times_s[0]), steady, core.tally())
 
 
-def saturation_rps(shape: ReplicaShape, mix: LengthMix, clock_mhz: float) -> float:
-    """Requests per second of a replica that never runs dry, because too many came at once.
+def saturation_rps(shape: ReplicaShape, mix: LengthMix, clock_mhz: float, requests: int = _BURST) -> float:
+    """Requests per second of a replica that never runs dry, because so many came at once.
 
-    Raises InvalidInputError when no request fits into its KV cache.
+    Half of them are counted: of the default number, whose lengths happen to be longer or shorter than the mix's, the
+    error is some percent. Raises InvalidInputError when no request fits into its KV cache.
     """
-    pick = _pick(mix, _BURST, np.random.default_rng(0))
-    burst = Trace(np.zeros(_BURST), mix.input_tokens[pick], mix.output_tokens[pick])
+    pick = _pick(mix, requests, np.random.default_rng(0))
+    burst = Trace(np.zeros(requests), mix.input_tokens[pick], mix.output_tokens[pick])
     core = FleetCore([shape], _ANY, keep_requests=True)
     core.add_replica(0, clock_mhz=clock_mhz)
     core.advance(np.nextafter(0.0, 1.0), burst)

@@ -30,7 +30,10 @@ from dynawatt.workload.objectives import LatencyObjectives
 from dynawatt.workload.trace import Trace
 
 _FLEET_SIZES: Final = (1, 2, 4, 8)
-"""What a replica gains by sharing the load with even more is little."""
+"""Replicas that share a load, as surfaces know them; the largest number stands for all above."""
+_LARGE_FLEETS: Final = {32: 12, 128: 48}
+"""Further sizes, each known where the tuned static fleet has more replicas than this: half again as many as the size
+before. What a replica gains by sharing the load with even more is little, and to simulate them takes long."""
 _REQUESTS: Final = 6000
 """Measured at every point of a surface."""
 _WORTH_A_LOOK: Final = 0.4
@@ -87,6 +90,8 @@ class Knobs:
     """Without it a plan's clock holds until the next plan."""
     packing: bool = True
     """Without it every loaded replica gets requests."""
+    calibration: bool = False
+    """With it factors for time and watts are learnt from what the fleet shows; profiles are taken as they are else."""
     foresight: Foresight = Foresight.LEARNT
 
 
@@ -210,10 +215,14 @@ class Study:
             objectives=self.objectives,
             attainments=tuple(attainment.planned_attainment(self.fraction, spare) for spare in SPARE_BUDGETS),
             clocks_mhz=governor_clocks(shape.replica.gpu),
-            fleet_sizes=_FLEET_SIZES,
+            fleet_sizes=self._fleet_sizes(),
             requests=_REQUESTS,
             seed=self.seed,
         )
+
+    def _fleet_sizes(self) -> tuple[int, ...]:
+        large = (size for size, above in _LARGE_FLEETS.items() if self.single_replicas > above)
+        return (*_FLEET_SIZES, *large)
 
     def surface(self, shape: ReplicaShape, classes: Sequence[int] = ALL_CLASSES) -> Surface:
         """Of a shape under the load of these classes."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Final
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from dynawatt.errors import InvalidInputError
 from dynawatt.perfmodel.clocked import ClockedReplica
 from dynawatt.perfmodel.profile import ReplicaProfile
+from dynawatt.simulation.operating_point import UnitLoad, unit_load
 from dynawatt.simulation.settings import EngineSettings
 from dynawatt.workload.arrivals import check_cv
 from dynawatt.workload.mix import LengthMix
@@ -20,6 +21,8 @@ SURFACE_VERSION: Final = 4
 
 _CV_BINS_PER_OCTAVE: Final = 8
 _TAIL_BINS_PER_OCTAVE: Final = 2
+_FILLED: Final = 8
+"""Replicas for which the requests of a question are enough, those included that only fill the fleet."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,8 +41,10 @@ class SurfaceQuestion:
     fleet_sizes: tuple[int, ...] = (1, 2, 4)
     """Must begin with 1."""
     requests: int = 3000
-    """Measured at every point; more of burstier loads."""
+    """Measured at every point; more of burstier loads, and of fleets of more than eight replicas."""
     seed: int = 1
+    _family: str | None = field(default=None, init=False, repr=False)
+    """Once it was worked out."""
 
     def __post_init__(self) -> None:
         """Check what a caller could get wrong."""
@@ -63,8 +68,29 @@ class SurfaceQuestion:
         octaves = math.ceil(math.log2(self.cv) * _CV_BINS_PER_OCTAVE - 1e-6) / _CV_BINS_PER_OCTAVE
         return math.exp2(octaves)
 
+    def load(self, replicas: int) -> UnitLoad:
+        """What a fleet of this size is simulated under, at rate 1.
+
+        Each replica of a large fleet gets as many requests as one of eight does: a run that is shorter would be over
+        before the fleet is full and its queues are as long as they become.
+        """
+        least = self.requests * replicas // _FILLED
+        return unit_load(self.mix, self.binned_cv, self.requests, self.seed, least=least)
+
+    def about(self, mix: LengthMix) -> "SurfaceQuestion":
+        """The same question about another mix; the family, which both share, is worked out once."""
+        other = replace(self, mix=mix)
+        object.__setattr__(other, "_family", self.family())
+        return other
+
     def family(self) -> str:
         """Equal for questions that differ in nothing but the mix; 32 hex digits."""
+        if self._family is None:
+            object.__setattr__(self, "_family", self._without_mix())
+        assert self._family is not None
+        return self._family
+
+    def _without_mix(self) -> str:
         # Costs rather than coefficients: they change as well when the formulas between the two do.
         costs = [_values(self.replica.at_clock(clock_mhz)) for clock_mhz in self.clocks_mhz]
         default_idle_w = self.replica.loaded_idle_w(self.replica.gpu.default_clock_mhz)

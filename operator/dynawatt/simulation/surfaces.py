@@ -12,7 +12,7 @@ from dynawatt.perfmodel.profile import ReplicaProfile
 from dynawatt.perfmodel.surface import Surface, SurfacePoint
 from dynawatt.simulation.fleet_core import ReplicaShape
 from dynawatt.simulation.load_sweep import LoadSweep, fleet_sweep
-from dynawatt.simulation.operating_point import saturation_rps, unit_load
+from dynawatt.simulation.operating_point import saturation_rps
 from dynawatt.simulation.surface_question import SurfaceQuestion
 
 _LOADS: Final = (0.02, 0.05, 0.1, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -35,13 +35,13 @@ def build_surface(question: SurfaceQuestion) -> Surface:
     """Simulate fleets of every size at every clock; the same question gives the same surface."""
     replica = question.replica
     shape = ReplicaShape(replica, question.settings)
-    load = unit_load(question.mix, question.binned_cv, question.requests, question.seed)
+    loads = {size: question.load(size) for size in question.fleet_sizes}
     rows: dict[int, dict[int, tuple[SurfacePoint, ...]]] = {size: {} for size in question.fleet_sizes}
     for clock_mhz in question.clocks_mhz:
         limit_rps = saturation_rps(shape, question.mix, clock_mhz)
         for size, row in rows.items():
             sweep = fleet_sweep(
-                shape, question.objectives, load, replicas=size, clock_mhz=clock_mhz, limit_rps=limit_rps
+                shape, question.objectives, loads[size], replicas=size, clock_mhz=clock_mhz, limit_rps=limit_rps
             )
             row[clock_mhz] = _row(question, sweep)
     return Surface(

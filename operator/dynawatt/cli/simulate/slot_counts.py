@@ -6,8 +6,8 @@ and again, from the start of that week on. A recorded one cannot be drawn anew: 
 counts are, by Poisson's law around what was recorded.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Final
 
@@ -21,7 +21,8 @@ from dynawatt.simulation.study import History, Study
 from dynawatt.workload.builtin import BuiltInWorkload
 from dynawatt.workload.classes import LengthClasses
 from dynawatt.workload.drawn_counts import drawn_counts
-from dynawatt.workload.trace import Trace
+from dynawatt.workload.streaming import CHUNK_S
+from dynawatt.workload.trace import Trace, joined
 
 _LEVEL_THEN: Final = 0.9
 """The week before, relative to the load."""
@@ -44,7 +45,7 @@ class LoadCounts:
 
     slots: SlotLoad
     busiest: Trace | None
-    """The chunk with the most requests, from its first one on; None of an empty load."""
+    """Requests of the hour with the most of them, from its first one on; None of an empty load."""
 
     @property
     def future(self) -> History:
@@ -54,22 +55,42 @@ class LoadCounts:
 
 def count_load(load: Load, classes: LengthClasses) -> LoadCounts:
     """Draw or read a load once."""
-    busiest: Trace | None = None
+    hour = _BusiestHour()
+    slots = bin_load(hour.watched(load.chunks()), load.horizon_s, classes)
+    return LoadCounts(slots, hour.from_its_first())
 
-    def seen() -> Iterator[Trace]:
-        nonlocal busiest
-        for chunk in load.chunks():
-            if busiest is None or len(chunk) > len(busiest):
-                busiest = chunk
+
+@dataclass(slots=True, eq=False)
+class _BusiestHour:
+    """Keeps the requests of one hour of a load. A dense hour comes in several chunks."""
+
+    _requests: int = 0
+    _busiest: list[Trace] = field(default_factory=list)
+    _number: float = -1.0
+    _present: list[Trace] = field(default_factory=list)
+
+    def watched(self, chunks: Iterable[Trace]) -> Iterator[Trace]:
+        """The same chunks."""
+        for chunk in chunks:
+            if len(chunk):
+                self._add(chunk)
             yield chunk
 
-    slots = bin_load(seen(), load.horizon_s, classes)
-    return LoadCounts(slots, busiest and _from_its_first(busiest))
+    def from_its_first(self) -> Trace | None:
+        """The requests of the hour, the first at time 0; None when there are none."""
+        if not self._busiest:
+            return None
+        found = joined(self._busiest)
+        return Trace(found.arrival_s - found.arrival_s[0], found.input_tokens, found.output_tokens)
 
-
-def _from_its_first(chunk: Trace) -> Trace | None:
-    """The same requests, the first at time 0; None when there are none."""
-    return Trace(chunk.arrival_s - chunk.arrival_s[0], chunk.input_tokens, chunk.output_tokens) if len(chunk) else None
+    def _add(self, chunk: Trace) -> None:
+        number = chunk.arrival_s[0] // CHUNK_S
+        if number != self._number:
+            self._number, self._present = number, []
+        self._present.append(chunk)
+        requests = sum(len(each) for each in self._present)
+        if requests > self._requests:
+            self._requests, self._busiest = requests, self._present
 
 
 def week_before(load: Load, counts: LoadCounts, study: Study) -> History:

@@ -21,8 +21,6 @@ from dynawatt.simulation.static_sizing import static_replicas
 from dynawatt.simulation.study import Study
 
 _ORDERS: Final = {STATIC_PRIORITY: QueueOrder.PRIORITY, STATIC_DEADLINE: QueueOrder.DEADLINE}
-_MOST_SHARING: Final = 8
-"""What a replica gains by sharing the load with even more is little."""
 
 
 def static(name: str, study: Study) -> StaticPolicy:
@@ -57,7 +55,7 @@ def clock_only(name: str, study: Study) -> ClockOnlyPolicy:
         study.mix,
         study.objectives,
         attainment=study.fraction,
-        replicas=min(study.single_replicas, _MOST_SHARING),
+        replicas=study.single_replicas,
         urgent_first=order is not QueueOrder.FCFS,
     )
     clocks_mhz = governor_clocks(shape.replica.gpu)

@@ -37,7 +37,7 @@ def simulate_slots(
     Raises InvalidInputError when the initial fleet does not fit the inventory.
     """
     core = SurfaceCore(
-        policy.shapes,
+        settings.physics.of(policy.shapes),
         study,
         load,
         pool_classes=policy.pool_classes,

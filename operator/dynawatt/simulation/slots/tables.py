@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from dynawatt.perfmodel.models import Batch, chunk_pairs
 from dynawatt.perfmodel.surface import ClassLatency, Surface, SurfacePoint
 from dynawatt.simulation.fleet_core import ReplicaShape
-from dynawatt.simulation.operating_point import UnitLoad, saturation_rps, simulate_point, unit_load
+from dynawatt.simulation.operating_point import UnitLoad, saturation_rps, simulate_point
 from dynawatt.simulation.slots.settling import Settled
 from dynawatt.simulation.surface_question import SurfaceQuestion
 from dynawatt.workload.classes import CLASS_NAMES
@@ -36,6 +36,8 @@ _BEYOND: Final = 3
 """Points between the end of a surface and saturation."""
 _NEARLY: Final = 0.98
 """Of saturation: a surface that reaches so far goes on as it ends."""
+_SATURATING: Final = 16_384
+"""Requests that tell what a replica can serve to within 1 %: a fleet a little too slow has a queue without end."""
 _LONG: Final = 0.99
 """A batch is taken to be done when requests of this quantile of the output lengths are."""
 
@@ -90,6 +92,7 @@ class SurfaceTable:
     """What the surface answers."""
     _prefills_j: dict[float, float] = field(default_factory=dict)
     _limits_rps: dict[float, float] = field(default_factory=dict)
+    _loads: dict[int, UnitLoad] = field(default_factory=dict)
     _rows: dict[tuple[int, int], _Row] = field(default_factory=dict)
     _weights: dict[tuple[float, int], list[tuple[float, int, int]]] = field(default_factory=dict)
 
@@ -142,7 +145,7 @@ class SurfaceTable:
     def _limit_rps(self, clock_mhz: float) -> float:
         """Of a clock of the surface."""
         if clock_mhz not in self._limits_rps:
-            self._limits_rps[clock_mhz] = saturation_rps(self.shape, self.mix, clock_mhz)
+            self._limits_rps[clock_mhz] = saturation_rps(self.shape, self.mix, clock_mhz, _SATURATING)
         return self._limits_rps[clock_mhz]
 
     def at(self, clock_mhz: float, rate_rps: float, replicas: int) -> Operation:
@@ -208,12 +211,14 @@ class SurfaceTable:
 
     def _simulated(self, clock_mhz: int, size: int, rate_rps: float) -> SurfacePoint:
         asked = self.question
-        return simulate_point(self.shape, asked.objectives, self._load, rate_rps, replicas=size, clock_mhz=clock_mhz)
+        return simulate_point(
+            self.shape, asked.objectives, self._load(size), rate_rps, replicas=size, clock_mhz=clock_mhz
+        )
 
-    @cached_property
-    def _load(self) -> UnitLoad:
-        asked = self.question
-        return unit_load(asked.mix, asked.binned_cv, asked.requests, asked.seed)
+    def _load(self, size: int) -> UnitLoad:
+        if size not in self._loads:
+            self._loads[size] = self.question.load(size)
+        return self._loads[size]
 
 
 def _around(grid: Sequence[float], value: float) -> list[tuple[float, float]]:
