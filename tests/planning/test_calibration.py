@@ -50,7 +50,7 @@ def fleet_windows(real, rates_rps, *, replicas=2, clocks_mhz=(1980,), window_s=W
         yield compare(
             Observation(
                 replica_s=replicas * window_s,
-                clock_shares={clock_mhz: 1.0},
+                clocks_mhz=[clock_mhz],
                 gaps=float(did.gaps.sum()),
                 gap_sum_s=float(did.gap_sum_s.sum()),
                 prompt_tokens=float(did.input_tokens),
@@ -83,23 +83,24 @@ def day(low_rps, high_rps, hours):
 def test_physics_off_by_a_fifth_are_found_at_all_loads_and_clocks(time_factor, power_factor):
     real = PROFILE.calibrated(time_factor=time_factor, power_factor=power_factor)
     found = learn(fleet_windows(real, day(0.5, 6.0, 9), clocks_mhz=(1980, 1005, 1590)))
-    assert found.time.value == pytest.approx(time_factor, abs=0.051)
-    assert found.power.value == pytest.approx(power_factor, abs=0.051)
+    assert found.time.value == pytest.approx(time_factor, abs=0.03)
+    assert found.power.value == pytest.approx(power_factor, abs=0.03)
     assert found.drift == ""
 
 
 def test_a_true_profile_stays_as_it_is():
     found = learn(fleet_windows(PROFILE, day(0.5, 6.0, 9), clocks_mhz=(1980, 1005)))
-    assert (found.time.value, found.power.value) == (1.0, 1.0)
+    assert found.time.value == pytest.approx(1.0, abs=0.026)
+    assert found.power.value == 1.0
 
 
 def test_slow_replicas_are_known_within_minutes_and_fast_ones_within_hours():
     slow, fast = (PROFILE.calibrated(time_factor=factor, power_factor=factor) for factor in (1.2, 0.8))
-    assert learn(fleet_windows(slow, [4.0] * 14)).time.value == 1.2
+    assert learn(fleet_windows(slow, [4.0] * 14)).time.value == pytest.approx(1.2, abs=0.026)
     calibration = learn(fleet_windows(fast, [4.0] * 50))
     assert (calibration.time.value, calibration.power.value) == (1.0, 1.0)
     learn(fleet_windows(fast, [4.0] * 300), calibration)
-    assert (calibration.time.value, calibration.power.value) == (0.8, 0.8)
+    assert (calibration.time.value, calibration.power.value) == pytest.approx((0.8, 0.8), abs=0.026)
 
 
 def test_few_requests_change_nothing_and_say_why():
@@ -112,15 +113,17 @@ def test_few_requests_change_nothing_and_say_why():
 
 def test_a_quiet_service_learns_too_in_its_own_time():
     slow = PROFILE.calibrated(time_factor=1.3)
-    assert learn(fleet_windows(slow, [0.05] * 600, replicas=1)).time.value == pytest.approx(1.3, abs=0.051)
+    assert learn(fleet_windows(slow, [0.05] * 600, replicas=1)).time.value == pytest.approx(1.3, abs=0.03)
 
 
 def test_a_fleet_that_is_another_has_drifted():
     slow = PROFILE.calibrated(time_factor=2.0, power_factor=1.4)
     drift = learn(fleet_windows(slow, [2.0] * 40)).drift
-    assert drift.startswith("iterations take 1.50 times what the profile says (gaps between tokens: observed over")
+    assert drift.startswith("iterations take 1.5 times what the profile says (gaps between tokens: observed over")
     assert "as far as it is corrected, 0.7 to 1.5" in drift
-    assert re.search(r"GPUs draw 1.4\d times what the profile says \(watts: observed over predicted is 1.(39|4)", drift)
+    assert re.search(
+        r"GPUs draw 1\.(38|4) times what the profile says \(watts: observed over predicted is 1.(39|4)", drift
+    )
     assert "outside of 0.80 to 1.25" in drift
     assert drift.endswith("or measure a new one")
     assert "\n" not in drift
@@ -128,7 +131,7 @@ def test_a_fleet_that_is_another_has_drifted():
 
 def test_busy_time_that_is_not_known_costs_little_where_replicas_are_busy():
     found = learn(fleet_windows(PROFILE, [6.0] * 40, knows_busy=False))
-    assert found.power.value == 1.0
+    assert found.power.value == pytest.approx(1.0, abs=0.026)
 
 
 @dataclass
@@ -170,7 +173,7 @@ class Windows:
             if now_s >= window_s:
                 span_s = now_s - (window_s - WINDOW_S)
                 yield compare(
-                    Observation(span_s, {self.clock_mhz: 1.0}, **seen, energy_j=energy_j, busy_s=min(busy_s, span_s)),
+                    Observation(span_s, [self.clock_mhz], **seen, energy_j=energy_j, busy_s=min(busy_s, span_s)),
                     PREDICTOR,
                 )
                 seen, energy_j, busy_s, window_s = dict.fromkeys(seen, 0.0), 0.0, 0.0, now_s + WINDOW_S
@@ -194,7 +197,7 @@ def test_prefills_and_gaps_agree_where_all_is_slower_alike():
     assert total.gap_sum_s / total.predicted_gap_sum_s == pytest.approx(1.2, rel=0.03)
     assert total.prefill_sum_s / total.predicted_prefill_sum_s == pytest.approx(1.2, rel=0.05)
     assert total.energy_j / total.predicted_energy_j == pytest.approx(1.0, rel=0.03)
-    assert learn(windows).time.value == pytest.approx(1.2, abs=0.051)
+    assert learn(windows).time.value == pytest.approx(1.2, abs=0.03)
 
 
 def test_slow_prefills_alone_count_because_first_tokens_have_an_objective_too():
@@ -232,9 +235,7 @@ def test_an_unknown_state_is_refused(change):
     "bad",
     [
         {"replica_s": 0.0},
-        {"clock_shares": {1980: 0.9}},
-        {"clock_shares": {}},
-        {"clock_shares": {1980: 2.0, 810: -1.0}},
+        {"clocks_mhz": []},
         {"gaps": -1.0},
         {"gap_sum_s": float("nan")},
         {"energy_j": -1.0},
@@ -242,17 +243,15 @@ def test_an_unknown_state_is_refused(change):
 )
 def test_a_window_that_cannot_be_is_refused(bad):
     with pytest.raises(InvalidInputError, match="must"):
-        Observation(
-            **{"replica_s": 1.0, "clock_shares": {1980: 1.0}, "gaps": 1, "gap_sum_s": 1, "prompt_tokens": 0, **bad}
-        )
+        Observation(**{"replica_s": 1.0, "clocks_mhz": [1980], "gaps": 1, "gap_sum_s": 1, "prompt_tokens": 0, **bad})
 
 
 def test_a_clock_of_another_gpu_is_refused():
     with pytest.raises(InvalidInputError, match="observed clock 9000 MHz of h100-sxm"):
-        PREDICTOR.predict(Observation(30.0, {9000: 1.0}, 10, 1.0, 0))
+        PREDICTOR.predict(Observation(30.0, [9000], 10, 1.0, 0))
 
 
 def test_an_idle_replica_draws_what_the_profile_says():
-    found = compare(Observation(60.0, {1005: 1.0}, 0, 0, 0, energy_j=50_000.0), PREDICTOR)
+    found = compare(Observation(60.0, [1005], 0, 0, 0, energy_j=50_000.0), PREDICTOR)
     assert found.predicted_energy_j == pytest.approx(60 * 8 * PROFILE.loaded_idle_w(1005))
     assert (found.gaps, found.predicted_gap_sum_s) == (0, 0)

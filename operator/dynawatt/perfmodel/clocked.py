@@ -6,7 +6,7 @@ attend to, and in the query-key pairs of prefills. The simulator lives off that:
 it adds up a run of thousands of equal decode iterations in closed form.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -71,6 +71,25 @@ class ClockedReplica:
             + self.pair_j * batch.prefill_pairs
         )
         return min(self.tdp_w * step_s, self.active_w * step_s + work_j)
+
+    def scaled(self, time_factor: float, power_factor: float) -> "ClockedReplica":
+        """All iterations take so many times as long and draw so many times the watts, TDP and idling included."""
+        joules = time_factor * power_factor
+        return replace(
+            self,
+            tokens_s=self.tokens_s * time_factor,
+            tokens_j=self.tokens_j * joules,
+            requests_s=self.requests_s * time_factor,
+            request_j=self.request_j * joules,
+            context_s=self.context_s * time_factor,
+            context_j=self.context_j * joules,
+            pair_s=self.pair_s * time_factor,
+            pair_j=self.pair_j * joules,
+            iteration_s=self.iteration_s * time_factor,
+            active_w=self.active_w * power_factor,
+            idle_w=self.idle_w * power_factor,
+            tdp_w=self.tdp_w * power_factor,
+        )
 
     def _check(self, tokens: float, requests: float) -> None:
         if not 1 <= tokens <= self.tokens[-1]:

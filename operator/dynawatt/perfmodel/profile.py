@@ -15,6 +15,7 @@ the core spends falls with the square of its voltage, hence with the clock.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 import numpy as np
@@ -161,6 +162,10 @@ class ReplicaProfile:
 
     model: ModelProfile
     tensor_parallel: int
+    time_factor: float = 1.0
+    """Seconds of every iteration over what the profile's coefficients say: learnt from live replicas."""
+    power_factor: float = 1.0
+    """The same of all watts of a GPU that a pod holds."""
     _clocked: dict[float, ClockedReplica] = field(default_factory=dict)
 
     @property
@@ -197,9 +202,20 @@ class ReplicaProfile:
         """Watts of a GPU that no pod requested."""
         return self.gpu.released_w
 
+    def calibrated(self, *, time_factor: float = 1.0, power_factor: float = 1.0) -> "ReplicaProfile":
+        """The same replica with other factors, in place of those it has.
+
+        Surfaces, fingerprints and governor tables all come from ``at_clock`` and follow. The power limit is scaled as
+        well, so that a surface of one power factor is that of another one times their ratio. Raises InvalidInputError.
+        """
+        for name, factor in (("time_factor", time_factor), ("power_factor", power_factor)):
+            if not 0 < factor < inf:
+                raise InvalidInputError(f"{name} {factor} of {self.name}: must be above 0")
+        return ReplicaProfile(self.model, self.tensor_parallel, time_factor, power_factor)
+
     def loaded_idle_w(self, clock_mhz: float) -> float:
         """Watts per GPU with the model loaded and nothing to do."""
-        return self.gpu.loaded_idle_w(clock_mhz)
+        return self.power_factor * self.gpu.loaded_idle_w(clock_mhz)
 
     def step_s(self, batch: Batch, clock_mhz: float) -> float:
         """Seconds of one iteration. Raises ValueError outside the profile's range."""
@@ -214,10 +230,12 @@ class ReplicaProfile:
         """All costs at one clock. Raises InvalidInputError for a clock the GPU does not have."""
         known = self._clocked.get(clock_mhz)
         if known is None:
-            known = self._clocked[clock_mhz] = self._make(clock_mhz)
+            own = self._make(clock_mhz)
+            known = self._clocked[clock_mhz] = own.scaled(self.time_factor, self.power_factor)
         return known
 
     def _make(self, clock_mhz: float) -> ClockedReplica:
+        """As the coefficients say, without factors."""
         gpu, power = self.gpu, self.model.power
         if not gpu.min_clock_mhz <= clock_mhz <= gpu.default_clock_mhz:
             raise InvalidInputError(
@@ -247,10 +265,10 @@ class ReplicaProfile:
             pair_s=step.pair_s * slowdown,
             pair_j=work.pair_flops * j_per_flop,
             iteration_s=step.iteration_overhead_s,
-            active_w=self.loaded_idle_w(clock_mhz)
+            active_w=gpu.loaded_idle_w(clock_mhz)
             + power.active_static_w
             + power.active_clocked_w * gpu.relative_switching(clock_mhz),
-            idle_w=self.loaded_idle_w(clock_mhz),
+            idle_w=gpu.loaded_idle_w(clock_mhz),
             tdp_w=gpu.tdp_w,
         )
 

@@ -103,22 +103,24 @@ class Courses:
         return Courses(self.to_go_j[own], self.next_fleet[own], self.next_slot[own])
 
 
-def cheapest_courses(fleets: Fleets, dwell_slots: int, prices: Prices) -> Courses:
+def cheapest_courses(fleets: Fleets, dwell_slots: int, prices: Prices, reshape_j: Numbers) -> Courses:
     """Solve all services, each for itself.
 
     Args:
         fleets: Of all services.
         dwell_slots: How long a fleet that was made smaller stays so, at least 1.
         prices: What GPUs cost beside their energy.
+        reshape_j: What a change to another shape has to save, [service].
     """
-    return _Solver(fleets, dwell_slots, prices).courses()
+    return _Solver(fleets, dwell_slots, prices, reshape_j).courses()
 
 
 class _Solver:
     """Goes backwards over the slots and keeps, for every fleet, the cheapest of all steps."""
 
-    def __init__(self, fleets: Fleets, dwell_slots: int, prices: Prices) -> None:
+    def __init__(self, fleets: Fleets, dwell_slots: int, prices: Prices, reshape_j: Numbers) -> None:
         services, shapes, counts = fleets.allowed.shape
+        self._reshape_j = reshape_j[:, None, None]
         self._fleets, self._dwell_slots, self._paid_j = fleets, dwell_slots, prices.paid_j
         self._services, self._counts = np.arange(services), np.arange(counts)
         self._held = fleets.gpus[:, :, None] * self._counts
@@ -164,6 +166,7 @@ class _Solver:
         # The old fleets until then.
         waited_j = ready_j - fleets.spent_j[slot] + price_j[:, :, None] * self._held
         cost_j, fleet = self._replaced(target, arrived_j)
+        cost_j += self._reshape_j
         grown_j, fleet[:, target] = least_above(arrived_j)
         cost_j[:, target] = grown_j - self._counts * each_j
         self._offer(slot, waited_j + cost_j, fleet + self._own[target, 0], until[:, None, None])

@@ -66,6 +66,8 @@ class Service:
     @property
     def home(self) -> int:
         """The shape that the service is of, or on its way to; the first where nothing is there."""
+        if self.state.goal is not None and self.state.goal.shape in self.state.curves:
+            return list(self.state.curves).index(self.state.goal.shape)
         held = (self.starting if self.starting.any() else self.ready) * self.gpus
         return int(held.argmax())
 

@@ -122,7 +122,7 @@ def _cheapest(surface: Surface, planned: float, replicas: int) -> list[tuple[int
     for load_rps in loads:
         # Never a lower clock for more load, which noise may make look better.
         able = [clock for clock, most in capacities_rps.items() if most >= load_rps and clock >= lowest]
-        lowest = min(able, key=lambda clock: (surface.at(clock, load_rps, replicas).power_w, clock))
+        lowest = min(able, key=lambda clock: (surface.power_w(clock, load_rps, replicas), clock))
         found[lowest] = load_rps
     return sorted((clock, float(load_rps)) for clock, load_rps in found.items())
 

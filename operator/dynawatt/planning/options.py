@@ -8,7 +8,7 @@ import numpy as np
 from dynawatt.planning.commitment import Fleets, Indices, Prices, cheapest_courses
 from dynawatt.planning.course import Course, follow, resting, total_j
 from dynawatt.planning.curves import Numbers
-from dynawatt.planning.present import ChangeRules, Present, first_costs, threshold_j
+from dynawatt.planning.present import ChangeRules, Present, first_costs, reshaping_j, threshold_j
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +50,8 @@ class Choices:
 
     def solve(self, prices: Prices) -> "Offers":
         """The cheapest way of each service at these prices."""
-        found = cheapest_courses(self.fleets, self.changes.dwell_slots, prices)
+        reshape_j = np.array([reshaping_j(present, self.changes) for present in self.presents])
+        found = cheapest_courses(self.fleets, self.changes.dwell_slots, prices, reshape_j)
         options, costs, priced = [], [], []
         for row, present in enumerate(self.presents):
             courses = found.of(row, len(present.own.service.curves))

@@ -42,12 +42,20 @@ class UnitCommitmentPlanner:
     """No change of replicas or shapes comes sooner after another one, unless capacity is short."""
     minimum_saving: float = 0.01
     """Fraction of the present power that a change has to save over waiting for another slot."""
+    reshape_saving: float = 0.0
+    """Fraction of the energy over the horizon that another shape has to save beyond that."""
+    interleaves: bool = False
+    """Whether a shape may be changed little by little where there is no room for all of it at once."""
     limits: Limits = field(default_factory=Limits)
     """How long services that compete for GPUs are weighed against each other."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        for name, value in (("dwell", self.dwell_s), ("minimum saving", self.minimum_saving)):
+        for name, value in (
+            ("dwell", self.dwell_s),
+            ("minimum saving", self.minimum_saving),
+            ("reshape saving", self.reshape_saving),
+        ):
             if not 0 <= value < inf:
                 raise InvalidInputError(f"{name} {value} of the planner: must be 0 or more")
 
@@ -85,7 +93,13 @@ class UnitCommitmentPlanner:
         held = sum(service(state, inf).held_gpus for state in states.values())
         total_gpus = inf if nodes is None else sum(nodes) + held
         tables = gather([service(state, total_gpus) for state in states.values()], costs)
-        changes = ChangeRules(max(1, ceil(self.dwell_s / tables.fleets.slot_s)), self.dwell_s, self.minimum_saving)
+        changes = ChangeRules(
+            max(1, ceil(self.dwell_s / tables.fleets.slot_s)),
+            self.dwell_s,
+            self.minimum_saving,
+            self.reshape_saving,
+            self.interleaves,
+        )
         presents = [look(own, costs, changes, nodes) for own in tables.owns]
         choices = Choices(tables.fleets, presents, changes)
         free = choices.solve(Prices.none(tables.fleets.slots))

@@ -28,6 +28,11 @@ class ChangeRules:
     """No change comes sooner after another one, unless capacity is short."""
     minimum_saving: float
     """Fraction of a slot's energy that a change has to save over waiting for another slot."""
+    reshape_saving: float = 0.0
+    """Fraction of the energy over the whole horizon that another shape has to save beyond that."""
+    interleaves: bool = False
+    """Whether a new shape may begin with what has room, and go on as others drain: the driver sees to it that enough
+    serve meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,9 +62,9 @@ class Present:
     pending: NDArray[np.bool_]
     """Whether a fleet has to wait for any replica."""
     stays: NDArray[np.bool_]
-    """The fleet that is there or on its way; nowhere true while shapes are mixed."""
+    """The fleet that is there or on its way; while shapes are mixed the goal, and nowhere true without one."""
     fits: NDArray[np.bool_]
-    """Whether those replicas can be started beside all that runs, as GPUs are free now."""
+    """Whether those replicas can be started beside all that runs, as GPUs are free now, or in its place by and by."""
     allowed: NDArray[np.bool_]
     """Fleets that may be decided for now."""
 
@@ -78,7 +83,11 @@ def look(own: Own, costs: CostRules, changes: ChangeRules, free_gpus: Sequence[i
     started = np.maximum(0, own.counts - have)
     keeping = running(own, one.have, costs)
     stays = (own.counts == known) & ((starting > 0) if one.starting.any() else (have == have.sum()))
-    fits = started <= _room(one, free_gpus)[:, None]
+    room = _room(one, free_gpus)[:, None]
+    fits = started <= room
+    if changes.interleaves and free_gpus is not None:
+        fits |= (room >= 1) & (own.counts * one.gpus[:, None] <= sum(free_gpus) + one.held_gpus)
+    _mark_goal(one, stays)
     allowed = own.allowed & fits
     if one.starting.any():
         going = np.zeros(allowed.shape, dtype=bool)
@@ -100,6 +109,14 @@ def look(own: Own, costs: CostRules, changes: ChangeRules, free_gpus: Sequence[i
         fits=fits,
         allowed=allowed,
     )
+
+
+def _mark_goal(one: Service, stays: NDArray[np.bool_]) -> None:
+    """While shapes are mixed, the fleet that a change under way leads to is what nothing has to be saved for."""
+    goal, names = one.state.goal, list(one.state.curves)
+    if goal is None or stays.any() or goal.shape not in names or not 0 <= goal.replicas < stays.shape[1]:
+        return
+    stays[names.index(goal.shape), goal.replicas] = True
 
 
 def running(own: Own, counts: Indices, costs: CostRules) -> Running:
@@ -158,7 +175,15 @@ def threshold_j(present: Present, changes: ChangeRules) -> Numbers:
     """What decisions have to save to be made, [shape, replicas]: nothing to stay, or to end a change."""
     changing = ~present.stays & (present.stays.any() | (present.started > 0))
     # Among equals stands what is there.
-    return np.asarray(changing * (changes.minimum_saving + 1e-9) * present.keeping.drawn_j[1])
+    least_j = (changes.minimum_saving + 1e-9) * present.keeping.drawn_j[1]
+    one = present.own.service
+    is_other = np.arange(len(one.curves)) != one.home
+    return np.asarray(changing * (least_j + reshaping_j(present, changes) * is_other[:, None]))
+
+
+def reshaping_j(present: Present, changes: ChangeRules) -> float:
+    """What another shape has to save, now or later: if only now, it would be put off from slot to slot for ever."""
+    return changes.reshape_saving * float(present.keeping.drawn_j[-1])
 
 
 def _room(one: Service, free_gpus: Sequence[int] | None) -> Numbers:

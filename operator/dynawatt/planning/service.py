@@ -20,6 +20,14 @@ CANNOT_PLAN: Final = "CannotPlan"
 """The state makes no sense; the message says why, and everything stays as it is."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Equal replicas."""
+
+    shape: str
+    replicas: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ServiceState:
     """One service as the planner sees it. Nothing is checked: a state that makes no sense gets a plan that says so."""
@@ -44,14 +52,8 @@ class ServiceState:
     may_set_clock: bool = True
     since_change_s: float = inf
     """Since replicas or shapes were last changed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """Equal replicas."""
-
-    shape: str
-    replicas: int
+    goal: Fleet | None = None
+    """What a change of shape that is under way leads to; None while there is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,11 @@ class Packing:
         if not self.longest_queue > 0:
             raise InvalidInputError(f"longest_queue {self.longest_queue} of packing: must be above 0")
 
+    def know(self, fleet: PackedFleet) -> None:
+        """Go by other figures of the same fleet; what is open stays open."""
+        self.fleet = fleet
+        self._known.clear()
+
     def step(self, now_s: float, rate_rps: float, serving: int, waiting: int) -> int:
         """How many of the serving replicas are to be open from now on; at least one where any serves.
 

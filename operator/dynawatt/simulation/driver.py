@@ -16,6 +16,7 @@ from dynawatt.simulation.agents import STEP_S, Agents
 from dynawatt.simulation.arrival_feed import ArrivalFeed
 from dynawatt.simulation.fleet_core import FleetCore
 from dynawatt.simulation.managed_fleet import ManagedFleet, ReplicaCore
+from dynawatt.simulation.physics import Physics
 from dynawatt.simulation.policy import Policy
 from dynawatt.simulation.results import PolicyResult
 from dynawatt.simulation.series import SeriesRecorder
@@ -48,6 +49,8 @@ class SimulationSettings:
     predictor: LengthPredictor | None = None
     """Of the output lengths by which requests are routed; None knows them."""
     classes: LengthClasses = LengthClasses()  # noqa: RUF009 (frozen)
+    physics: Physics = Physics()  # noqa: RUF009 (a tuple)
+    """How far the replicas are from what policies plan with."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -84,7 +87,7 @@ def simulate(
     Raises InvalidInputError when the initial fleet does not fit the inventory.
     """
     core = FleetCore(
-        policy.shapes,
+        settings.physics.of(policy.shapes),
         objectives,
         classes=settings.classes,
         eligible=policy.eligible,

@@ -47,6 +47,7 @@ def tune_for_energy(
     *,
     chunks: Sequence[int] = CHUNKS,
     thresholds: Sequence[int] = THRESHOLDS,
+    clock_mhz: int | None = None,
 ) -> EnergyTuned:
     """The prefill chunk and threshold with the fewest joules per request.
 
@@ -56,6 +57,7 @@ def tune_for_energy(
         demand: What the replicas are to carry.
         chunks: Values of ``max_num_batched_tokens``; those beyond the profile's range are passed over.
         thresholds: Values of ``long_prefill_token_threshold`` to try beside none.
+        clock_mhz: Where they are judged; the thriftiest clock where it is left out.
 
     Raises InvalidInputError when no chunk is within the profile's range.
     """
@@ -73,7 +75,7 @@ def tune_for_energy(
             max_num_seqs=min(base_settings.max_num_seqs, chunk),
             long_prefill_token_threshold=threshold,
         )
-        return _judged(replica, settings, demand)
+        return judged(replica, settings, demand, clock_mhz)
 
     best = _first_valley(tried(chunk) for chunk in covered)
     chunk = best.settings.max_num_batched_tokens
@@ -95,9 +97,12 @@ def _first_valley(ascending: Iterator[EnergyTuned]) -> EnergyTuned:
     return best
 
 
-def _judged(replica: ReplicaProfile, settings: EngineSettings, demand: Demand) -> EnergyTuned:
+def judged(
+    replica: ReplicaProfile, settings: EngineSettings, demand: Demand, clock_mhz: int | None = None
+) -> EnergyTuned:
+    """What a request costs with these settings, at the thriftiest clock unless another one is given."""
     shape = ReplicaShape(replica, settings)
-    clock_mhz = _thriftiest_mhz(replica)
+    clock_mhz = clock_mhz or _thriftiest_mhz(replica)
     sweep = fleet_sweep(
         shape,
         demand.objectives,

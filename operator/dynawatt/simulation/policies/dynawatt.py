@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 
 from dynawatt.planning.planner import UnitCommitmentPlanner
 from dynawatt.routing.pools import eligibility
-from dynawatt.simulation.fleet_core import ReplicaShape
+from dynawatt.simulation.fleet_core import FleetSnapshot, ReplicaShape
 from dynawatt.simulation.inventory import GPUS_PER_SERVER
 from dynawatt.simulation.policies.dynawatt_shapes import ShapeChoice
+from dynawatt.simulation.policies.learning import FleetLearning
 from dynawatt.simulation.policies.managed_pool import ManagedPool
 from dynawatt.simulation.policies.partition import choose_pools
 from dynawatt.simulation.policies.pool_load import PoolLoad
 from dynawatt.simulation.policy import FleetPlan, FleetView, Governed, Group
 from dynawatt.simulation.settings import QueueOrder
 from dynawatt.simulation.study import Study
+from dynawatt.simulation.tally import Tally
 from dynawatt.workload.classes import CLASS_NAMES
 
 DYNAWATT: Final = {
@@ -51,6 +53,8 @@ class DynawattPolicy:
     choices: Sequence[Sequence[ShapeChoice]]
     """The shapes of every pool."""
     planner: UnitCommitmentPlanner
+    learning: FleetLearning | None = None
+    """Of this run, where profiles are calibrated."""
     _pools: list[ManagedPool] = field(default_factory=list)
     _planned_s: float = 0.0
     _bracing: frozenset[Group] = frozenset()
@@ -83,6 +87,8 @@ class DynawattPolicy:
     def initial(self) -> FleetPlan:
         """The fleet for what the first minutes are forecast to bring."""
         self._pools, self._planned_s, self._bracing = [], 0.0, frozenset()
+        if self.study.knobs.calibration:
+            self.learning = FleetLearning(dict(enumerate(choice for pool in self.choices for choice in pool)))
         shape = 0
         for index, choices in enumerate(self.choices):
             groups = {Group(shape + row, index): choice for row, choice in enumerate(choices)}
@@ -98,7 +104,8 @@ class DynawattPolicy:
         tally, fleet = view.tally(), view.snapshot()
         for pool in self._pools:
             pool.load.observe(now_s, tally)
-        due = now_s - self._planned_s >= PLAN_INTERVAL_S or any(pool.outgrown() for pool in self._pools)
+        learnt = self._learn(now_s, tally, fleet)
+        due = learnt or now_s - self._planned_s >= PLAN_INTERVAL_S or any(pool.outgrown() for pool in self._pools)
         if due:
             self._planned_s = now_s
             states = {
@@ -120,6 +127,15 @@ class DynawattPolicy:
         """Leaves clocks to governors."""
         del now_s, view
         return {}
+
+    def _learn(self, now_s: float, tally: Tally, fleet: FleetSnapshot) -> bool:
+        """Plan with other factors where the fleet has shown them; whether it has."""
+        if self.learning is None or (shape := self.learning.observe(now_s, tally, fleet)) is None:
+            return False
+        learnt, choice = self.learning.learnt[shape], self.learning.choices[shape]
+        pool = next(index for index, pool in enumerate(self._pools) if Group(shape, index) in pool.choices)
+        self._pools[pool].recalibrate(Group(shape, pool), choice.calibrated(learnt.time.value, learnt.power.value))
+        return True
 
     def _first_fleets(self) -> dict[Group, int]:
         """Each pool in turn takes what it wants, but leaves the others what they need at their peaks."""

@@ -32,6 +32,18 @@ class ShapeChoice:
     classes: tuple[int, ...]
     _governed: dict[int, Governed] = field(default_factory=dict)
 
+    def calibrated(self, time_factor: float, power_factor: float) -> "ShapeChoice":
+        """The same by a profile that is off by these factors; itself where that carries nothing within the SLO.
+
+        Watts are scaled on the surface, so that only another time factor needs another one.
+        """
+        own, settings = self.shape.replica, self.shape.settings
+        timed = own.calibrated(time_factor=time_factor * own.time_factor, power_factor=own.power_factor)
+        surface = self.study.surface(ReplicaShape(timed, settings), self.classes).drawing(power_factor)
+        both = timed.calibrated(time_factor=timed.time_factor, power_factor=power_factor * own.power_factor)
+        found = _choice(self.study, ReplicaShape(both, settings), surface, self.classes)
+        return found or self
+
     def governed(self, replicas: int) -> Governed:
         """The claim of each of so many replicas that share a load."""
         if replicas not in self._governed:
@@ -59,19 +71,8 @@ def shape_choices(study: Study, order: QueueOrder, classes: Sequence[int] = ALL_
     surfaces = study.surfaces_of([(shape, classes) for shape in found])
     choices = []
     for shape, surface in zip(found, surfaces, strict=True):
-        degree = shape.replica.tensor_parallel
-        name = f"tp{degree}"
-        curve = shape_curve(
-            name,
-            surface,
-            shape.replica,
-            attainment=planned_attainment(study.fraction),
-            startup_s=study.startup_of(degree),
-            most_replicas=study.servers * GPUS_PER_SERVER // degree,
-            clocks_mhz=None if study.knobs.clock else (shape.replica.gpu.default_clock_mhz,),
-        )
-        if curve.capacity_rps(curve.most_replicas) > 0:
-            choices.append(ShapeChoice(name, shape, surface, curve, study, tuple(classes)))
+        if (choice := _choice(study, shape, surface, tuple(classes))) is not None:
+            choices.append(choice)
     if not choices:
         raise InvalidInputError(
             f"SLO of {study.fraction:.1%}: no number of GPUs per replica meets it under any load; loosen the objectives"
@@ -100,6 +101,23 @@ def fewest_gpus(choices: Sequence[ShapeChoice], rate_rps: float) -> float:
         ),
         default=inf,
     )
+
+
+def _choice(study: Study, shape: ReplicaShape, surface: Surface, classes: tuple[int, ...]) -> ShapeChoice | None:
+    """None when the shape carries nothing within the SLO."""
+    degree = shape.replica.tensor_parallel
+    name = f"tp{degree}"
+    curve = shape_curve(
+        name,
+        surface,
+        shape.replica,
+        attainment=planned_attainment(study.fraction),
+        startup_s=study.startup_of(degree),
+        most_replicas=study.servers * GPUS_PER_SERVER // degree,
+        clocks_mhz=None if study.knobs.clock else (shape.replica.gpu.default_clock_mhz,),
+    )
+    carries = curve.capacity_rps(curve.most_replicas) > 0
+    return ShapeChoice(name, shape, surface, curve, study, classes) if carries else None
 
 
 def _degrees(study: Study) -> list[int]:

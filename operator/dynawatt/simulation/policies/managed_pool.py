@@ -1,6 +1,5 @@
 """One pool under our policies: its shapes, its load, its plan and how many of its replicas are open."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import Final
@@ -27,7 +26,7 @@ _FIRST_SLOTS: Final = 3
 class ManagedPool:
     """State of one run."""
 
-    choices: Mapping[Group, ShapeChoice]
+    choices: dict[Group, ShapeChoice]
     """By group; a group is a shape in this pool."""
     load: PoolLoad
     knobs: Knobs
@@ -77,6 +76,12 @@ class ManagedPool:
         wanted = {group: plan.replicas}
         if wanted != self.wanted:
             self.wanted, self._changed_s = wanted, now_s
+
+    def recalibrate(self, group: Group, choice: ShapeChoice) -> None:
+        """Plan with other figures of the same shape from now on; replicas stay open as they are."""
+        self.choices[group] = choice
+        if (packing := self._packing.get(group)) is not None:
+            packing.know(choice.curve)
 
     def outgrown(self) -> bool:
         """Whether the load is beyond what the plan is ready for."""
