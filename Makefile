@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml requirements.lock 2>/dev/null | cksum | cut -d' ' -f1)
 TRACE ?=
 JSON ?=
+GROWTH ?=
 
-.PHONY: setup demo test check bench faults-agent lock clean help
+.PHONY: setup demo test check bench bench-operator faults-agent lock clean help
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -37,7 +38,10 @@ test: setup check ## All tests, those against the real control plane included
 	@$(BIN)/pytest
 
 bench: setup ## Measure; writes tests/bench/out/*.json
-	@$(BIN)/pytest tests/bench -m bench
+	@$(BIN)/pytest tests/bench -m bench --ignore=tests/bench/operator
+
+bench-operator: setup ## Measure the operator with 300 services on 400 nodes; GROWTH=1 also with 100 and 1,000
+	@$(BIN)/pytest tests/bench/operator -m bench -o faulthandler_timeout=0 $(if $(GROWTH),--growth)
 
 faults-agent: setup ## Let go wrong what can go wrong around an agent; prints what it did, writes build/faults-agent.json
 	@$(BIN)/pytest tests/faults/agent --thorough

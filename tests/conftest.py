@@ -118,8 +118,9 @@ def until() -> Callable[..., Any]:
 class Load(threading.Thread):
     """Small requests at a steady rate, far below what one replica serves, until stopped."""
 
-    def __init__(self, name: str, sandbox: Sandbox) -> None:
+    def __init__(self, name: str, sandbox: Sandbox, *, every_s: float, output_tokens: int) -> None:
         super().__init__(daemon=True)
+        self._every_s, self._output_tokens = every_s, output_tokens
         self._service = ObjectName("default", name)
         self._kubeconfig = sandbox.kubeconfig
         self._begun = threading.Event()
@@ -133,8 +134,8 @@ class Load(threading.Thread):
     async def _replay(self) -> None:
         self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
         self._begun.set()
-        arrival_s = np.arange(0.0, 900.0, 0.3)
-        trace = Trace(arrival_s, np.full(len(arrival_s), 200), np.full(len(arrival_s), 20))
+        arrival_s = np.arange(0.0, 900.0, self._every_s)
+        trace = Trace(arrival_s, np.full(len(arrival_s), 200), np.full(len(arrival_s), self._output_tokens))
         async with ServiceEndpoints(self._service, self._kubeconfig) as endpoints:
             options = ReplayOptions(model=MODEL, grace_s=10.0)
             self.report = await replay(trace, endpoints, options=options, stop=self._ending)
@@ -198,8 +199,8 @@ class Managed:
         }
         self._apply("dynawatt.dev/v1alpha1", "LLMService", defaults | spec)
 
-    def load(self) -> Load:
-        return Load(self.name, self._sandbox)
+    def load(self, *, every_s: float = 0.3, output_tokens: int = 20) -> Load:
+        return Load(self.name, self._sandbox, every_s=every_s, output_tokens=output_tokens)
 
     @contextmanager
     def watched(self) -> Iterator["Watched"]:

@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import pytest
 
-from dynawatt.adapters.engine_settings import engine_settings
+from dynawatt.adapters.engine_settings import changed_flags, engine_settings
 from dynawatt.adapters.profile_files import find_replica
 from dynawatt.adapters.vllm_args import VllmSettings, default_max_num_batched_tokens, default_max_num_seqs
 from dynawatt.errors import InvalidInputError
 from dynawatt.perfmodel.gpus import GPUS
+from dynawatt.simulation.settings import EngineSettings
 
 REPLICA = find_replica("meta-llama/Llama-3.1-8B", "h100-sxm", 1)
 
@@ -68,3 +71,10 @@ def test_priorities_that_nobody_sends_order_nothing():
 def test_an_unknown_scheduling_policy_is_refused():
     with pytest.raises(InvalidInputError, match="--scheduling-policy is 'sjf': must be fcfs or priority"):
         settings(scheduling_policy="sjf")
+
+
+def test_flags_that_lead_from_settings_to_others_are_those_that_differ():
+    old = EngineSettings(8192, 1024, 100_000, long_prefill_token_threshold=256)
+    new = replace(old, max_num_batched_tokens=512, long_prefill_token_threshold=0)
+    assert changed_flags(new, old) == ["--max-num-batched-tokens=512", "--long-prefill-token-threshold=0"]
+    assert changed_flags(old, old) == []

@@ -1,136 +1,79 @@
-"""A cluster in memory, with the API server's optimistic locking, and objects as it sends them."""
-
-import copy
-from collections.abc import Mapping
-from typing import Any
+"""Objects as the API server sends them, and a cluster in memory to put them into."""
 
 import pytest
 
-from dynawatt.api.group import CLAIM_ANNOTATION
 from dynawatt.controller.draft import StatusDraft
 from dynawatt.controller.target import Workload
 from dynawatt.planning.service import ServicePlan
 
-
-class MemoryCluster:
-    def __init__(self) -> None:
-        self.deployment_: dict[str, Any] | None = None
-        self.pods_: list[dict[str, Any]] = []
-        self.lease_: dict[str, Any] | None = None
-        self.problem_: str | None = None
-        self.siblings_: list[dict[str, Any]] = []
-        self.nodes_ = [make_node("n")]
-        self.budgets_: list[dict[str, Any]] = []
-        self.autoscalers_: list[tuple[str, str]] = []
-        self.writes: list[Any] = []
-        self.switch_: dict[str, Any] | None = None
-        self.outdated = False
-        self.failing: Exception | None = None
-
-    def _read(self, found: Any) -> Any:
-        if self.failing is not None:
-            raise self.failing
-        return copy.deepcopy(found)
-
-    def problem(self) -> str | None:
-        return self.problem_
-
-    def deployment(self, namespace: str, name: str) -> dict[str, Any] | None:
-        return self._read(self.deployment_)
-
-    def siblings(self, namespace: str, service: str) -> list[dict[str, Any]]:
-        return self._read(self.siblings_)
-
-    def pods_of(self, namespace: str, deployment: str) -> list[dict[str, Any]]:
-        return self._read([pod for pod in self.pods_ if pod["metadata"]["labels"]["app"] == deployment])
-
-    def pods(self, namespace: str | None = None) -> list[dict[str, Any]]:
-        return self._read(self.pods_)
-
-    def nodes(self) -> list[dict[str, Any]]:
-        return self.nodes_
-
-    def gpunodes(self) -> list[dict[str, Any]]:
-        return []
-
-    def budgets(self, namespace: str) -> list[dict[str, Any]]:
-        return self.budgets_
-
-    def autoscalers(self, namespace: str, deployment: str) -> list[tuple[str, str]]:
-        return self.autoscalers_
-
-    def scale(self, deployment: dict[str, Any], replicas: int) -> bool:
-        if self.outdated:
-            return False
-        self.writes.append(replicas)
-        self.deployment_["spec"]["replicas"] = replicas
-        return True
-
-    def annotate_pod(self, pod: dict[str, Any], annotations: Mapping[str, str | None]) -> bool:
-        [found] = [other for other in self.pods_ if other["metadata"]["name"] == pod["metadata"]["name"]]
-        found["metadata"].setdefault("annotations", {}).update(annotations)
-        self.writes.append((pod["metadata"]["name"], dict(annotations)))
-        return True
-
-    def claims(self) -> list[str | None]:
-        return [pod["metadata"].get("annotations", {}).get(CLAIM_ANNOTATION) for pod in self.pods_]
-
-    def lease(self, namespace: str, name: str) -> dict[str, Any] | None:
-        return self._read(self.lease_)
-
-    def config_map(self, namespace: str, name: str) -> dict[str, Any] | None:
-        assert name == "dynawatt-switch"
-        return self._read(self.switch_)
-
-    def write_lease(self, lease: dict[str, Any]) -> dict[str, Any] | None:
-        present = None if self.lease_ is None else self.lease_["metadata"]["resourceVersion"]
-        if lease["metadata"].get("resourceVersion") != present:
-            return None
-        self.lease_ = copy.deepcopy(lease)
-        self.lease_["metadata"]["resourceVersion"] = str(int(present or 0) + 1)
-        return self.lease_
+from .memory import MemoryCluster, owned_by, replicas_owner
 
 
-def make_node(name="n", gpus=8):
-    labels = {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
-    conditions = [{"type": "Ready", "status": "True"}]
-    return {
-        "metadata": {"name": name, "labels": labels},
-        "spec": {},
-        "status": {"allocatable": {"nvidia.com/gpu": str(gpus)}, "conditions": conditions},
-    }
-
-
-def make_deployment(replicas=2, *, writer="kubectl", args=("--shutdown-timeout=15",), grace_s=30, image="vllm-openai"):
+def make_deployment(
+    replicas=2,
+    *,
+    writer="kubectl",
+    args=("--shutdown-timeout=15",),
+    grace_s=30,
+    image="vllm-openai",
+    gpus=1,
+    **pod_spec,
+):
+    """One replica uses so many GPUs."""
     container = {
         "name": "server",
         "image": image,
-        "args": ["--model=meta-llama/Llama-3.1-8B-Instruct", *args],
-        "resources": {"limits": {"nvidia.com/gpu": "1"}},
+        "args": ["--model=meta-llama/Llama-3.1-8B-Instruct", *args, *([f"-tp={gpus}"] if gpus > 1 else [])],
+        "resources": {"limits": {"nvidia.com/gpu": str(gpus)}},
         "readinessProbe": {"httpGet": {"path": "/health", "port": 8000}},
     }
-    pod_spec = {"terminationGracePeriodSeconds": grace_s, "containers": [container]}
-    owned = {"manager": writer, "time": "2026-01-01T00:00:09Z", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
     return {
-        "metadata": {"namespace": "default", "name": "llama", "resourceVersion": "1", "managedFields": [owned]},
+        "metadata": {
+            "namespace": "default",
+            "name": "llama",
+            "uid": "uid-llama",
+            "resourceVersion": "1",
+            "generation": 1,
+            "managedFields": [replicas_owner(writer)],
+        },
         "spec": {
             "replicas": replicas,
             "selector": {"matchLabels": {"app": "llama"}},
-            "template": {"spec": pod_spec},
+            "template": {
+                "metadata": {"labels": {"app": "llama"}},
+                "spec": {"terminationGracePeriodSeconds": grace_s, "containers": [container], **pod_spec},
+            },
         },
     }
 
 
 def make_pod(
-    name="a", *, created="2026-01-01T00:00:00Z", ready=None, node="n", phase="Running", deleted=False, app="llama"
+    name="a",
+    *,
+    created="2026-01-01T00:00:00Z",
+    ready=None,
+    node="n",
+    phase="Running",
+    deleted=False,
+    app="llama",
+    of=None,
+    gpus=1,
 ):
-    metadata = {"namespace": "default", "name": name, "uid": name, "creationTimestamp": created, "labels": {"app": app}}
+    """Of the Deployment ``of``, which is called as ``app`` where nothing else is said."""
+    metadata = {
+        "namespace": "default",
+        "name": name,
+        "uid": name,
+        "creationTimestamp": created,
+        "labels": {"app": app},
+        "ownerReferences": owned_by(of or app),
+    }
     conditions = [] if ready is None else [{"type": "Ready", "status": "True", "lastTransitionTime": ready}]
     return {
         "metadata": metadata | ({"deletionTimestamp": created} if deleted else {}),
         "spec": {
             "nodeName": node,
-            "containers": [{"name": "server", "resources": {"limits": {"nvidia.com/gpu": "1"}}}],
+            "containers": [{"name": "server", "resources": {"limits": {"nvidia.com/gpu": str(gpus)}}}],
         },
         "status": {"phase": phase, "conditions": conditions},
     }

@@ -1,6 +1,6 @@
 import pytest
 
-from dynawatt.controller.inventory import PRODUCT_LABEL, take_inventory
+from dynawatt.controller.inventory import PRODUCT_LABEL, Inventories, take_inventory
 
 H100 = "NVIDIA-H100-80GB-HBM3"
 
@@ -50,3 +50,11 @@ def test_only_nodes_of_the_product_that_the_selector_admits_count():
 
 def test_more_held_than_there_is_leaves_nothing():
     assert take_inventory([node("a", 4)], [pod("a", 8)]).free(H100, {}) == [0]
+
+
+def test_what_did_not_change_is_not_counted_again():
+    inventories, nodes, pods = Inventories(), [node("a")], [pod("a", 4)]
+    found = inventories.of(nodes, pods)
+    assert inventories.of(nodes, pods) is found
+    assert inventories.of([node("a"), node("b")], pods).free(H100, {}) == [4, 8]
+    assert inventories.of([node("a")], [pod("a", 2)]).free(H100, {}) == [6]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynawatt.controller.load import ServiceLoad
+from dynawatt.controller.load import ServiceLoad, forecast_of
 
 START_S = 1.7e9 + 120.0  # a Wednesday, two minutes into a slot
 
@@ -99,3 +99,28 @@ def test_more_than_can_be_carried_is_prepared_for_only_when_it_is_expected_or_wa
     overloaded = load.demand(now_s, 5.0)
     assert overloaded.high_rps[0] == pytest.approx(8.0, rel=0.05)
     assert (overloaded.high_rps[1:] == overloaded.expected_rps[1:]).all()
+
+
+def test_what_came_before_counts_as_watched_as_far_back_as_all_is_known():
+    load = ServiceLoad(window_s=60, remember_s=300)
+    load.recall(0.0, np.array([600.0, np.nan, 600.0, 1200.0, 60.0, 60.0]), 60)
+    assert load.watched_s() == 120  # from the end of the fourth slot on: the third may be known in part
+    assert load.present_rps == 1
+    assert load.demand(360.0, 1000.0).high_rps[0] >= 20
+
+
+def test_nothing_that_was_counted_while_a_history_was_learnt_is_lost():
+    history = np.full(288, 3000.0)
+    told, at_once = (ServiceLoad(window_s=60, remember_s=300) for _ in range(2))
+    at_once.go_on_with(forecast_of(0.0, history), 86400.0)
+    told.recall(86100.0, np.full(5, 600.0), 60)  # lies before the end of the history, which knows it better
+    for load in (told, at_once):
+        for second in range(60, 900, 60):
+            load.observe(86400.0 + second, 30.0)
+    told.go_on_with(forecast_of(0.0, history), 86400.0)
+    found, expected = (load.demand(87300.0, 1000.0).expected_rps for load in (told, at_once))
+    assert found == pytest.approx(expected)
+
+
+def test_too_little_is_no_history():
+    assert forecast_of(0.0, np.array([300.0] * 11 + [np.nan] * 30)) is None

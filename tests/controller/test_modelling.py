@@ -1,3 +1,7 @@
+import asyncio
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +12,7 @@ from dynawatt.controller import modelling
 from dynawatt.controller.choosing import ShapeChoice
 from dynawatt.controller.draft import Hold
 from dynawatt.controller.inventory import Inventory
+from dynawatt.controller.learnt import Learnt
 from dynawatt.controller.load import ServiceLoad
 from dynawatt.controller.modelling import Modeller
 from dynawatt.controller.runtime import ServiceRuntime
@@ -41,9 +46,12 @@ class Surfaces:
         self.questions.append(question)
         return self.answer
 
+    def run_aside(self, work):
+        return asyncio.get_running_loop().run_in_executor(None, work)
+
 
 def modeller(world):
-    return Modeller(world, world.surfaces, ShapeChoice(None), SETTINGS)
+    return Modeller(world, world.surfaces, ShapeChoice(None), Learnt(), SETTINGS)
 
 
 def tick(world, spec=SPEC):
@@ -56,6 +64,7 @@ def world(monkeypatch, workload, pod, draft):
         now_s = 0.0
         load = LoadObservation(4.0, LengthMix(np.array([1000]), np.array([200])), 500.0, [], [])
         history_: np.ndarray | Exception = np.full(2016, np.nan)
+        recent_rps = math.nan
         surfaces = Surfaces()
         runtime = ServiceRuntime(
             uid="llama",
@@ -71,13 +80,20 @@ def world(monkeypatch, workload, pod, draft):
 
         async def look(self, now_s):
             self.now_s = now_s
-            return await modeller(self).look(tick(self), may_scale=True)
+            asked = modeller(self)
+            try:
+                return await asked.look(tick(self), may_scale=True)
+            finally:
+                await asyncio.gather(*asked._learning)
 
         async def observe(self, question):
             self.question = question
             return self.load
 
-        async def history(self, question, *, until_s, **kwargs):
+        async def history(self, question, *, until_s, slot_s, slots):
+            if slot_s == SETTINGS.rate_window_s:
+                assert until_s == EPOCH_S + self.now_s
+                return until_s - slot_s * slots - 5, np.full(slots, self.recent_rps * slot_s)  # the last whole one
             assert until_s == EPOCH_S + self.now_s - SETTINGS.rate_window_s
             if isinstance(self.history_, Exception):
                 raise self.history_
@@ -167,7 +183,7 @@ async def test_a_curve_is_made_again_only_when_something_about_it_changed(world,
     first, again = [(await world.look(now_s)).curves["tp1"] for now_s in (10.0, 20.0)]
     assert first is again
     assert first.most_replicas == 6
-    quick = workload(pod("a", ready="2026-01-01T00:00:20Z"), replicas=8)
+    quick = workload(*(pod(name, ready="2026-01-01T00:00:20Z") for name in "bcd"), replicas=8)
     world.target = read_target(quick, name="llama", container=None)
     other = (await world.look(30.0)).curves["tp1"]
     assert (other.startup_s, other.most_replicas) == (20.0, 8)
@@ -232,6 +248,16 @@ async def test_objectives_by_length_cannot_be_judged_in_vllms_histogram(planned)
     assert not terms(*planned, spec).table.judges_ttft
 
 
+async def test_terms_stay_the_same_while_only_the_lengths_of_requests_vary(planned):
+    world, plan = planned
+    found = modeller(world).clock_terms(tick(world), plan)
+    world.runtime.terms = found
+    world.runtime.mix = LengthMix(world.runtime.mix.input_tokens + 1, world.runtime.mix.output_tokens)
+    assert modeller(world).clock_terms(tick(world), plan) is found
+    other = replace(plan, replicas=plan.replicas + 1)
+    assert modeller(world).clock_terms(tick(world), other) is not found
+
+
 async def test_no_terms_when_no_clock_meets_the_slo(planned):
     world, plan = planned
     bad = [SurfacePoint(rate, 0.5, 0.5, 9, 1, 100) for rate in OFFERED]
@@ -246,6 +272,14 @@ async def expected_rps(world):
         except Hold:
             continue
     return state.demand.expected_rps
+
+
+async def test_after_a_restart_the_last_minutes_count_as_watched(world):
+    world.recent_rps = 7.0
+    state = await world.look(0.0)
+    assert state.present_rps == 4.0
+    assert state.demand.high_rps[0] >= 7.0  # a peak that was before the start
+    assert state.min_replicas == 1  # and so long ago that replicas may be taken away
 
 
 async def test_the_forecast_begins_with_what_prometheus_has_kept(world):

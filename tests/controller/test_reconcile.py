@@ -9,7 +9,9 @@ from dynawatt.adapters.kubernetes.client import API_ERRORS
 from dynawatt.api.claims import ClockClaim
 from dynawatt.api.conditions import ConditionType, Reason, find_condition
 from dynawatt.api.group import CLAIM_ANNOTATION
+from dynawatt.controller.calibrating import Calibrator
 from dynawatt.controller.evaluating import Evaluator
+from dynawatt.controller.learnt import Learnt
 from dynawatt.controller.metrics.figures import Figures
 from dynawatt.controller.metrics.working import Work
 from dynawatt.controller.reconcile import Reconciler
@@ -79,6 +81,7 @@ def reconciler(cluster, metrics, lease, switch):
     settings = OperatorSettings(prometheus_url="http://unused", namespace="system")
     return Reconciler(
         evaluator=Evaluator(None),
+        calibrator=Calibrator(None, Learnt()),
         figures=Figures(),
         work=Work(),
         cluster=cluster,
@@ -319,7 +322,7 @@ async def test_what_makes_no_sense_holds_everything(reconciler, filled, seen):
     assert [claim for claim in filled.claims() if claim] == [CLAIM]
 
 
-async def test_all_services_are_planned_together_and_once(reconciler, filled, seen, pod, monkeypatch):
+async def test_all_services_are_planned_together_and_once(reconciler, filled, seen, deployment, pod, monkeypatch):
     asked = []
     plan = type(reconciler._round._planner).plan
 
@@ -329,14 +332,16 @@ async def test_all_services_are_planned_together_and_once(reconciler, filled, se
 
     monkeypatch.setattr(type(reconciler._round._planner), "plan", planned)
     seen["other"] = QUIET
+    other = filled.deployments_["other"] = deployment()
+    other["metadata"]["name"] = "other"
     filled.pods_.append(pod("other", app="other"))
     bodies = [llmservice(), llmservice("other", deploymentRef={"name": "other"})]
     await asyncio.gather(*map(reconciler.tick, bodies))
     await asyncio.gather(*map(reconciler.tick, bodies))
-    assert asked == [1, 2]  # at once for each that is new, and then nothing was
+    assert asked == [1, 1]  # at once for each that is new, and then nothing was
     reconciler._services["llama"].planned_s = float("-inf")
     await asyncio.gather(*map(reconciler.tick, bodies))
-    assert asked == [1, 2, 2]
+    assert asked == [1, 1, 2]
 
 
 async def test_a_service_that_is_deleted_while_it_is_planned_for_is_given_back(reconciler, filled, seen, monkeypatch):

@@ -4,6 +4,7 @@ import os
 import signal
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -167,3 +168,36 @@ async def test_only_the_ones_asked_for_last_are_kept_in_memory(store, monkeypatc
     await wait(lambda: store.get(third))
     assert store.get(first) is known
     assert store.get(second) is None  # is built again
+
+
+async def test_other_work_is_done_when_no_surface_was_missing_lately(store, clock):
+    work = partial(os.getenv, "HOME")
+    assert store.run_aside(work) is None  # services may just be about to ask
+    clock.now_s += 60.0
+    assert store.get(QUESTION) is None
+    assert store.run_aside(work) is None
+    await wait(lambda: store.get(QUESTION))
+    clock.now_s += 29.0
+    assert store.run_aside(work) is None
+    clock.now_s += 1.0
+    assert store.get(QUESTION) is not None  # it is there, and keeps nobody waiting
+    first = store.run_aside(work)
+    assert store.run_aside(work) is None
+    assert await first == os.environ["HOME"]
+    assert store.get(replace(QUESTION, seed=2)) is None
+    await wait(lambda: store.get(replace(QUESTION, seed=2)))
+    assert store.run_aside(work) is None
+
+
+async def test_other_work_that_kills_the_worker_does_no_harm_to_surfaces(store, clock):
+    clock.now_s += 60.0
+    with pytest.raises(BrokenProcessPool):
+        await store.run_aside(partial(os._exit, 1))
+    assert await wait(lambda: store.get(QUESTION))
+
+
+async def test_nothing_is_begun_once_it_is_closed(clock):
+    store = SurfaceStore(now_s=clock)
+    clock.now_s += 60.0
+    store.close()
+    assert store.run_aside(os.getpid) is None

@@ -49,8 +49,8 @@ def owner(manager, time, field="f:replicas"):
         ([owner("kubectl", T0), owner("dynawatt", T20)], "dynawatt"),
         ([owner("keda", T60), owner("dynawatt", T20)], "keda"),
         ([owner("dynawatt", T20), owner("helm", T60, field="f:template")], "dynawatt"),
-        ([{"manager": "old", "time": T60}], "unknown"),
-        ([], "unknown"),
+        ([{"manager": "old", "time": T60}], "somebody"),
+        ([], "somebody"),
     ],
 )
 def test_who_set_the_replicas(workload, owners, writer):

@@ -34,6 +34,13 @@ def test_a_window_on_weekdays(now, expected):
     assert is_open([window("0 22 * * 1-5", 240)], at(now)) is expected
 
 
+@pytest.mark.parametrize(
+    ("schedule", "minutes", "expected"), [("* * * * *", 60, True), ("13 * * * *", 60, True), ("13 * * * *", 59, False)]
+)
+def test_one_that_opens_again_within_a_minute(schedule, minutes, expected):
+    assert is_open([window(schedule, minutes)], at("2026-11-21T04:12:30")) is expected
+
+
 def test_any_of_several_will_do():
     windows = [window("0 22 * * *", 60), window("0 3 * * *", 60)]
     assert is_open(windows, at("2026-11-21T03:30:00"))

@@ -158,7 +158,7 @@ def test_service_status_is_kept_and_shown(send, kubectl, llmservice_status):
         "CLOCK(MHZ)": "800-1410",
         "SLO": "True",
         "READY": "True",
-        "TARGET": "llama-70b",
+        "TARGET": "llama-8b",
         "REASON": "Reconciled",
         "WATTS": "5200",
     }

@@ -32,3 +32,18 @@ def engine_settings(vllm: VllmSettings, replica: ReplicaProfile) -> EngineSettin
         replica.kv_capacity_tokens,
         long_prefill_token_threshold=vllm.long_prefill_token_threshold,
     )
+
+
+def engine_flags(settings: EngineSettings) -> dict[str, int]:
+    """The settings that vLLM takes as flags, but for the queue order."""
+    return {
+        "--max-num-batched-tokens": settings.max_num_batched_tokens,
+        "--max-num-seqs": settings.max_num_seqs,
+        "--long-prefill-token-threshold": settings.long_prefill_token_threshold,
+    }
+
+
+def changed_flags(new: EngineSettings, old: EngineSettings) -> list[str]:
+    """The flags that lead from old settings to new ones, as they stand among vLLM's arguments."""
+    before = engine_flags(old)
+    return [f"{flag}={value}" for flag, value in engine_flags(new).items() if value != before[flag]]

@@ -1,7 +1,9 @@
 """Queries against the HTTP API of Prometheus (or anything that speaks it)."""
 
 import asyncio
+import importlib.util
 import ssl
+import sys
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -13,8 +15,8 @@ from dynawatt.adapters.promql import shown
 from dynawatt.errors import InvalidInputError
 from dynawatt.ports import MetricsUnavailable, RangeSeries, Sample
 
-_MOST_CONNECTIONS: Final = 16
-"""Prometheus itself evaluates 20 queries at once."""
+_MOST_CONNECTIONS: Final = 8
+"""Prometheus itself evaluates 20 queries at once, and others ask it, too; and httpx looks at all for every query."""
 _REFUSED: Final[Mapping[int, str]] = {
     HTTPStatus.UNAUTHORIZED: "refused the credentials (HTTP 401): check --prometheus-token-file, or "
     "--prometheus-username and --prometheus-password-file",
@@ -25,6 +27,10 @@ _REFUSED: Final[Mapping[int, str]] = {
 }
 _OUR_WISHES: Final = {"partial_response": "false"}
 """Thanos would rather answer with part of the data."""
+
+if importlib.util.find_spec("sniffio") is None:
+    # httpcore looks for it several times per request, and to search all of the path in vain costs more than the rest.
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 
 class Prometheus:
@@ -40,13 +46,15 @@ class Prometheus:
     ) -> None:
         """Talk to the server at ``url``, such as ``http://prometheus.monitoring:9090``.
 
-        ``timeout_s`` bounds a query as a whole, the wait for a connection included. Raises InvalidInputError when a
-        file of ``auth`` cannot be used.
+        ``timeout_s`` bounds a query as a whole, but not the wait of many for those before them. Raises
+        InvalidInputError when a file of ``auth`` cannot be used.
         """
         self._url, self._timeout_s, self._transport = url.rstrip("/"), timeout_s, transport
         self._auth = auth or PrometheusAuth()
         self._auth.request_headers()
         self._trusted = self._auth.trust_version()
+        self._slots = asyncio.Semaphore(_MOST_CONNECTIONS)
+        """The client's own queue costs more with every query that waits in it."""
         self._client = self._connect()
         self._retired: list[httpx.AsyncClient] = []
 
@@ -77,7 +85,7 @@ class Prometheus:
     async def _ask(self, path: str, form: Mapping[str, str]) -> Any:
         limit = {"timeout": f"{self._timeout_s:g}s", **_OUR_WISHES}
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with self._slots, asyncio.timeout(self._timeout_s):
                 headers = self._auth.request_headers()
                 response = await self._current().post(self._url + path, data={**form, **limit}, headers=headers)
             return self._judged(response).json()

@@ -26,6 +26,10 @@ FINISHED: Final = ("request_success",)
 """Requests that ended by themselves. Those that clients gave up never count, whatever the label ``finished_reason``
 may promise (vLLM #31503, #55634)."""
 TTFT: Final = ("time_to_first_token_seconds",)
+PREFILL_TIME: Final = ("request_prefill_time_seconds",)
+"""From the first iteration that worked on a prompt to its first token; recorded when the request ends."""
+ITERATION_TOKENS: Final = ("iteration_tokens_total",)
+"""A histogram, in spite of its name: its count is that of iterations."""
 PROMPT_TOKENS: Final = ("prompt_tokens",)
 GENERATION_TOKENS: Final = ("generation_tokens",)
 INPUT_LENGTH: Final = ("request_prompt_tokens",)

@@ -20,6 +20,8 @@ _SUBCOMMANDS = {
     "agent": "Govern the GPU clocks of one node within the operator's claims.",
     "crds": "Print, write or check the custom resource definitions.",
     "demo": "The whole system on this machine, under load, ending with what was saved.",
+    "doctor": "Check access, CRDs, operator, agents, metrics and every LLMService, and say what to do.",
+    "explain": "Why an LLMService is as it is, and what comes next.",
     "load": "Replay a request trace against vLLM and measure TTFT and TBT.",
     "operator": "Watch LLMServices and keep them at the fewest joules within their SLO.",
     "profile": "Performance profiles: what a model costs on a GPU, from which measurements, how exactly.",

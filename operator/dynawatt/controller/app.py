@@ -8,6 +8,7 @@ object, so a tick that finds nothing new sends nothing.
 import asyncio
 import logging
 import os
+import random
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any
 import kopf
 from kubernetes.client import ApiClient
 
+from dynawatt.adapters.calibration_file import CalibrationFile
 from dynawatt.adapters.kubernetes.client import API_ERRORS, api_client, describe_error
 from dynawatt.adapters.kubernetes.cluster import Cluster
 from dynawatt.adapters.kubernetes.mirror import Mirror
@@ -30,7 +32,9 @@ from dynawatt.api.conditions import Condition, ConditionStatus, ConditionType, R
 from dynawatt.api.group import FINALIZER, GROUP, LLMSERVICE_PLURAL, VERSION
 from dynawatt.api.llmservice import Knob
 from dynawatt.api.llmservice_status import LLMServiceStatus
+from dynawatt.controller.calibrating import Calibrator
 from dynawatt.controller.evaluating import Evaluator
+from dynawatt.controller.learnt import Learnt
 from dynawatt.controller.lease import LeaseHolder
 from dynawatt.controller.metrics.exporting import metrics_server
 from dynawatt.controller.metrics.figures import Figures
@@ -46,11 +50,19 @@ _log = logging.getLogger(__name__)
 _TOLD = (
     ConditionType.READY,
     ConditionType.METRICS_AVAILABLE,
+    ConditionType.MODEL_ACCURATE,
     ConditionType.SLO_ATTAINABLE,
+    ConditionType.PROGRESSING,
     ConditionType.DRAIN_CONFIGURED,
     ConditionType.CONFLICTING,
 )
 """Conditions whose transitions become Events."""
+_NOT_TOLD = (Reason.NOT_PLANNED_YET, Reason.NOT_CALIBRATED_YET, Reason.STEADY, Reason.SCALING)
+"""Before anything is known; and what the Events about replicas tell."""
+_CHANGED = {Knob.REPLICAS: "Scaled", Knob.SHAPE: "Reshaped"}
+"""Events about what was carried out."""
+_CALIBRATION = "calibration.json"
+"""Beside the surfaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +111,9 @@ def _assemble(settings: OperatorSettings, api: ApiClient, figures: Figures, work
     )
     url = settings.prometheus_url
     metrics = None if url is None else open_prometheus(url, settings.prometheus_auth)
-    source: LoadSource = ScrapedLoadSource() if metrics is None else PrometheusLoadSource(metrics)
+    told = None if metrics is None else PrometheusLoadSource(metrics)
+    source: LoadSource = told or ScrapedLoadSource()
+    directory = settings.surface_dir
     switch = Switch(cluster, namespace=settings.namespace)
     reconciler = Reconciler(
         cluster=cluster,
@@ -107,8 +121,9 @@ def _assemble(settings: OperatorSettings, api: ApiClient, figures: Figures, work
         source=source,
         lease=lease,
         switch=switch,
-        surfaces=SurfaceStore(SurfaceCache(settings.surface_dir) if settings.surface_dir else None),
+        surfaces=SurfaceStore(SurfaceCache(directory) if directory else None),
         evaluator=Evaluator(metrics),
+        calibrator=Calibrator(told, Learnt(CalibrationFile(directory / _CALIBRATION) if directory else None)),
         figures=figures,
         work=work,
         settings=settings,
@@ -169,20 +184,25 @@ def _register(
         registry=registry,
         id="reconcile",
         interval=settings.observe_interval_s,
-        initial_delay=1,
+        # Spread, or hundreds of services would ask Prometheus at the same moment, and for ever.
+        initial_delay=lambda **_: random.uniform(0.5, max(1.0, settings.observe_interval_s)),
         retries=None,
         backoff=5,
     )
     async def reconcile(body: kopf.Body, patch: kopf.Patch, **_: Any) -> None:
         draft = await parts.reconciler.tick(body)
         if draft is not None:
-            patch.fns.append(partial(_put_status, status=draft.status.to_dict()))
+            if draft.status != draft.on_record:  # to let kopf find no difference costs more than the rest of a tick
+                patch.fns.append(partial(_put_status, status=draft.status.to_dict()))
             _tell(body, draft.before, draft.status)
 
     @kopf.on.delete(*resource, registry=registry, id="give-back", backoff=5)
     async def give_back(body: kopf.Body, **_: Any) -> None:
+        def tell_left(message: str) -> None:
+            kopf.event(body, type="Warning", reason=Reason.GIVE_BACK_INCOMPLETE, message=message)
+
         try:
-            done = await parts.reconciler.give_back(body)
+            done = await parts.reconciler.give_back(body, on_left=tell_left)
         except API_ERRORS as error:
             raise kopf.TemporaryError(f"giving back: {describe_error(error)}", delay=5) from error
         if not done:
@@ -197,7 +217,7 @@ def _tell(body: Any, before: LLMServiceStatus, after: LLMServiceStatus) -> None:
     """Events on transitions, and a line of the log for every change."""
     for type_ in _TOLD:
         known, condition = find_condition(before.conditions, type_), find_condition(after.conditions, type_)
-        if condition is None or condition.reason == Reason.NOT_PLANNED_YET:
+        if condition is None or condition.reason in _NOT_TOLD:
             continue
         if known is None or (known.status, known.reason) != (condition.status, condition.reason):
             kind = "Warning" if _is_bad(type_, condition) else "Normal"
@@ -207,11 +227,12 @@ def _tell(body: Any, before: LLMServiceStatus, after: LLMServiceStatus) -> None:
             continue
         name, knob = body["metadata"]["name"], change.knob.value
         _log.info("service=%s knob=%s from=%s to=%s reason=%r", name, knob, change.from_, change.to, change.reason)
-        if change.knob is Knob.REPLICAS:
+        if change.knob is not Knob.CLOCK:
             message = f"replicas {change.from_} -> {change.to}: {change.reason}"
-            kopf.event(body, type="Normal", reason="Scaled", message=message)
+            kopf.event(body, type="Normal", reason=_CHANGED[change.knob], message=message)
 
 
 def _is_bad(type_: ConditionType, condition: Condition) -> bool:
     good = ConditionStatus.FALSE if type_ is ConditionType.CONFLICTING else ConditionStatus.TRUE
-    return condition.status not in (good, ConditionStatus.UNKNOWN)
+    waits = condition.reason == Reason.OUTSIDE_CHANGE_WINDOW
+    return condition.status not in (good, ConditionStatus.UNKNOWN) and not waits

@@ -6,6 +6,7 @@ from dataclasses import replace
 from dynawatt.adapters.kubernetes.cluster import Cluster
 from dynawatt.api.conditions import ConditionType, Reason
 from dynawatt.api.llmservice import TENSOR_PARALLEL_SIZES, Knob
+from dynawatt.controller.reshape_record import is_barred
 from dynawatt.controller.shape_models import ShapeModels, shape_models
 from dynawatt.controller.shapes.fitting import ShapeLimits, shape_refusals
 from dynawatt.controller.shapes.refusals import template_refusals
@@ -34,7 +35,9 @@ class ShapeChoice:
         present = {workload.settings.tensor_parallel_size for workload in target.workloads}
         found, refused = {}, []
         for size in spec.tensor_parallel_sizes or TENSOR_PARALLEL_SIZES:
-            if size in present or is_barred(tick, sibling_name(target.template.name, Shape(size, gpu_product=product))):
+            if size in present or is_barred(
+                tick.draft, sibling_name(target.template.name, Shape(size, gpu_product=product))
+            ):
                 continue
             try:
                 models = shape_models(replace(target.settings, tensor_parallel_size=size), product)
@@ -52,7 +55,7 @@ class ShapeChoice:
         return found
 
     async def _template_refusals(self, tick: Tick) -> list[str]:
-        """Asked anew when the template changes: volumes alone cannot come to fit."""
+        """Asked anew when the template changes: the access modes of a volume never do."""
         runtime, deployment = tick.runtime, tick.target.template.deployment
         asked = (deployment["metadata"].get("generation"), tick.spec.container)
         if runtime.refusals is None or runtime.refusals[0] != asked:
@@ -60,16 +63,11 @@ class ShapeChoice:
             modes = [await asyncio.to_thread(self._cluster.access_modes, runtime.namespace, name) for name in names]
             claims = {name: found for name, found in zip(names, modes, strict=True) if found is not None}
             refusals = template_refusals(deployment, container=tick.spec.container, volume_claims=claims)
-            runtime.refusals = asked, [refusal.message for refusal in refusals]
+            messages = [refusal.message for refusal in refusals]
+            if len(claims) < len(names):  # may be created any time
+                return messages
+            runtime.refusals = asked, messages
         return runtime.refusals[1]
-
-
-def is_barred(tick: Tick, deployment: str) -> bool:
-    """Whether replicas of this Deployment failed to start and are not to be tried again yet."""
-    failed = tick.draft.status.reshape
-    if failed is None or failed.to != deployment or failed.retry_time is None:
-        return False
-    return tick.draft.now < failed.retry_time
 
 
 def _limits(tick: Tick, models: ShapeModels) -> ShapeLimits:

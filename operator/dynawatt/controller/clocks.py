@@ -49,7 +49,7 @@ class ServiceClocks:
                 await self._claims.drop(workload.pods)
             if shape is not None:
                 shape.clock = after if workload.pods else None
-                if shape.clock != before:
+                if workload.pods and shape.clock != before:  # clocks that went with their pods were not changed
                     why = _WHY_CLAIMED if after else _WHY_NOT
                     draft.changed(Knob.CLOCK, str(before or "default"), str(shape.clock or "default"), why)
 
@@ -59,6 +59,13 @@ class ServiceClocks:
         for shape in draft.status.shapes:
             shape.clock = None
 
-    async def withdraw_everywhere(self, service: str, pods: Iterable[KubernetesObject]) -> None:
-        """Those of pods, too, that were taken out of their Deployment, by a change of labels or as orphans."""
-        await self._claims.drop(pod for pod in pods if claimed_for(pod) == service)
+    async def withdraw_everywhere(
+        self, service: str, pods: Iterable[KubernetesObject], own: Iterable[KubernetesObject]
+    ) -> None:
+        """Those of pods, too, that were taken out of their Deployment, by a change of labels or as orphans.
+
+        What cannot be read on pods of its ``own`` was written by another version, or by hand.
+        """
+        uids = {pod["metadata"]["uid"] for pod in own}
+        found = [(pod, claimed_for(pod) or (service if pod["metadata"]["uid"] in uids else None)) for pod in pods]
+        await self._claims.drop(pod for pod, whose in found if whose == service)

@@ -6,7 +6,7 @@ from typing import Final
 from dynawatt.api.conditions import Reason
 from dynawatt.api.group import FIELD_MANAGER
 from dynawatt.api.llmservice_status import Adopted
-from dynawatt.controller.target import ShapedWorkload, Target, Workload
+from dynawatt.controller.target import UNKNOWN_WRITER, ShapedWorkload, Target, Workload
 
 _AUTOSCALERS: Final = {
     "ScaledObject": Reason.SCALED_BY_KEDA,
@@ -37,7 +37,7 @@ def foreign_conflict(target: Target, adopted: Adopted | None) -> tuple[Reason, s
         return Reason.FOREIGN_WRITE, _told(writer, target.template, f"asked for {expected_replicas(adopted)}")
     for sibling in target.siblings:
         writer = sibling.replicas_writer
-        if writer not in (FIELD_MANAGER, "unknown"):
+        if writer not in (FIELD_MANAGER, UNKNOWN_WRITER):
             return Reason.FOREIGN_WRITE, _told(writer, sibling, "had set them")
     return None
 
@@ -56,11 +56,20 @@ def foreign_writer(workload: Workload, adopted: Adopted | None) -> str | None:
     return None if writer == FIELD_MANAGER else writer
 
 
+def left_by_predecessor(template: Workload, siblings: Sequence[Workload], adopted: Adopted | None) -> bool:
+    """Whether the user's replicas are taken for what an operator asked for that died before that was on record.
+
+    With siblings it may have scaled them to nothing and up again, and of neither the API server records the writer.
+    """
+    return bool(siblings) and foreign_writer(template, adopted) == UNKNOWN_WRITER
+
+
 def _told(writer: str, workload: ShapedWorkload, before: str) -> str:
     remedy = "stop it from doing so"
     if any(name in writer for name in _GITOPS):
         remedy = "let it ignore differences in `/spec/replicas` of this Deployment"
+    who = writer if writer == UNKNOWN_WRITER else repr(writer)
     return (
-        f"{writer!r} set {workload.replicas} replicas of Deployment {workload.name!r} after dynawatt {before}: "
+        f"{who} set {workload.replicas} replicas of Deployment {workload.name!r} after dynawatt {before}: "
         f'{remedy}, then set `mode` to "Off" and back to start from the present number'
     )

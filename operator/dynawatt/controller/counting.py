@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import Final
 
 from dynawatt.adapters.kubernetes.client import KubernetesObject
 from dynawatt.adapters.kubernetes.mirror import gpu_count
@@ -10,6 +11,8 @@ from dynawatt.controller.shapes.budgets import allowance
 from dynawatt.controller.target import Workload
 from dynawatt.planning.replica_counts import ShapeCount
 from dynawatt.planning.room import NodeRoom
+
+_NEW_NODES: Final = NodeRoom("new nodes", 1_000_000)
 
 
 def count_workload(
@@ -51,7 +54,12 @@ def count_workload(
 
 
 def node_rooms(
-    inventory: Inventory, product: str, workloads: Sequence[Workload], pods: Sequence[KubernetesObject]
+    inventory: Inventory,
+    product: str,
+    workloads: Sequence[Workload],
+    pods: Sequence[KubernetesObject],
+    *,
+    elastic: bool = False,
 ) -> list[NodeRoom]:
     """The nodes that a service's replicas may run on.
 
@@ -60,6 +68,7 @@ def node_rooms(
         product: GPUs that the service runs on.
         workloads: Of the service, the user's own first.
         pods: All pods with GPUs.
+        elastic: Whether nodes are added for pods that wait for GPUs.
     """
     selector = workloads[0].node_selector
     leaving: Counter[str] = Counter()
@@ -70,11 +79,12 @@ def node_rooms(
     for workload in workloads:
         for pod in workload.serving_pods:
             serving[pod["spec"]["nodeName"]][workload.deployment["metadata"]["name"]] += 1
-    return [
+    rooms = [
         NodeRoom(node.name, node.free, leaving[node.name], dict(serving[node.name]))
         for node in inventory.nodes
         if node.product == product and node.admits(selector)
     ]
+    return [*rooms, _NEW_NODES] if elastic else rooms
 
 
 def _never_created(workload: Workload) -> int:

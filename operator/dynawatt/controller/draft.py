@@ -77,6 +77,12 @@ class StatusDraft:
             return inf
         return max(0.0, (self.now - max(changed)).total_seconds())
 
+    @property
+    def since_reshaped_s(self) -> float:
+        """Since a change of shape last went on; infinite where none did."""
+        times = [change.time for change in self.status.last_changes if change.knob is Knob.SHAPE]
+        return max(0.0, (self.now - max(times)).total_seconds()) if times else inf
+
     def set(self, type_: ConditionType, status: bool | None, reason: Reason, message: str) -> None:
         """Set one condition; None is Unknown."""
         self.status.conditions = set_condition(

@@ -21,6 +21,7 @@ def figures_of(runtime: ServiceRuntime, spec: LLMServiceSpec | None, draft: Stat
         demand = runtime.planned_for.demand
         slot = min(int((time.monotonic() - runtime.planned_s) / demand.slot_s), len(demand.expected_rps) - 1)
         expected_rps, high_rps = float(demand.expected_rps[slot]), float(demand.high_rps[slot])
+    shown = {f"tp{shape.tensor_parallel_size}" for shape in draft.status.shapes}
     return ServiceFigures(
         desired_replicas=None if plan is None else plan.replicas,
         holds_desired=plans,
@@ -39,6 +40,12 @@ def figures_of(runtime: ServiceRuntime, spec: LLMServiceSpec | None, draft: Stat
         },
         conditions={ConditionType(one.type): one.status for one in draft.status.conditions},
         attainments=_attainments(runtime, spec),
+        calibration={
+            (name, kind): factor
+            for name, models in runtime.models.items()
+            if name in shown
+            for kind, factor in (("time", models.replica.time_factor), ("power", models.replica.power_factor))
+        },
         savings=accounts.ledger.savings,
         used_j=accounts.ledger.used_j,
         overloaded_s=accounts.ledger.overloaded_s,

@@ -45,13 +45,41 @@ class Inventory:
         return max((node.gpus for node in self.nodes if node.product == product and node.admits(selector)), default=0)
 
 
+class Inventories:
+    """The inventory of what was read last: with hundreds of services it is asked for more often than it changes."""
+
+    def __init__(self) -> None:
+        self._nodes: Sequence[KubernetesObject] | None = None
+        self._pods: Sequence[KubernetesObject] | None = None
+        self._held: Mapping[str, int] = {}
+        self._found = Inventory([], {})
+
+    def of(self, nodes: Sequence[KubernetesObject], pods: Sequence[KubernetesObject]) -> Inventory:
+        """``take_inventory``, but the same lists are counted once."""
+        if self._pods is not pods:
+            self._held = _held(pods)
+        if self._pods is not pods or self._nodes is not nodes:
+            self._found = _inventory(nodes, self._held)
+        self._nodes, self._pods = nodes, pods
+        return self._found
+
+
 def take_inventory(nodes: Sequence[KubernetesObject], pods: Sequence[KubernetesObject]) -> Inventory:
     """Count. A pod that waits for its node holds nothing yet, one that is stopping still does."""
+    return _inventory(nodes, _held(pods))
+
+
+def _held(pods: Sequence[KubernetesObject]) -> Mapping[str, int]:
+    """GPUs that pods hold, by node."""
     held: Counter[str] = Counter()
     for pod in pods:
         node = pod["spec"].get("nodeName")
         if node and pod["status"].get("phase") not in _ENDED:
             held[node] += gpu_count(pod["spec"])
+    return held
+
+
+def _inventory(nodes: Sequence[KubernetesObject], held: Mapping[str, int]) -> Inventory:
     found, products = [], {}
     for node in nodes:
         name = node["metadata"]["name"]
@@ -59,7 +87,7 @@ def take_inventory(nodes: Sequence[KubernetesObject], pods: Sequence[KubernetesO
         products[name] = labels.get(PRODUCT_LABEL, "")
         if _takes_pods(node):
             gpus = int(node["status"]["allocatable"].get(_RESOURCE, 0))
-            found.append(NodeGpus(name, products[name], labels, gpus, max(0, gpus - held[name])))
+            found.append(NodeGpus(name, products[name], labels, gpus, max(0, gpus - held.get(name, 0))))
     return Inventory(found, products)
 
 

@@ -19,6 +19,18 @@ _FEWEST_SLOTS: Final = 12
 """An hour; what is learnt from less is known as soon without."""
 
 
+def forecast_of(start_s: float, requests: NDArray[np.float64]) -> RateForecast | None:
+    """Learnt from counts by slots of five minutes, NaN where nothing is known; None when they are too few to.
+
+    Of weeks this takes seconds.
+    """
+    if int(np.isfinite(requests).sum()) < _FEWEST_SLOTS:
+        return None
+    forecast = RateForecast()
+    forecast.learn(start_s, requests)
+    return forecast
+
+
 @dataclass(slots=True)
 class ServiceLoad:
     """Counts and forecasts the requests of one service."""
@@ -37,24 +49,42 @@ class ServiceLoad:
     _first_s: float | None = None
     _last_s: float = float("-inf")
     _since_s: float = float("inf")
+    _counted: list[tuple[float, float, float]] | None = field(default_factory=list)
+    """What the forecast was told while a history may still come; None from then on."""
 
     def __post_init__(self) -> None:
         """The peak is remembered for as long as was asked for."""
         self._highest = HighWater(self.remember_s)
+        if self.time_lapse != 1.0:
+            self._counted = None
 
     @property
     def may_learn(self) -> bool:
         """Whether a history could still be learnt: it comes before the first observation, and has its real pace."""
         return self._first_s is None and self.time_lapse == 1.0
 
-    def learn(self, start_s: float, requests: NDArray[np.float64]) -> bool:
-        """Learn from counts by slots of five minutes, NaN where nothing is known; False when they are too few to."""
-        if int(np.isfinite(requests).sum()) < _FEWEST_SLOTS:
-            return False
-        forecast = RateForecast()
-        forecast.learn(start_s, requests)
-        self._forecast = forecast
-        return True
+    def go_on_with(self, learnt: RateForecast | None, until_s: float) -> None:
+        """Take a forecast that learnt a history up to a time, and tell it what was counted since; None: there is none.
+
+        Until then the load is forecast from what was counted alone.
+        """
+        if learnt is not None and self._counted is not None:
+            for start_s, requests, width_s in self._counted:
+                if start_s >= until_s:  # to a forecast, a few counts from before look like a clock that was set back
+                    learnt.observe(start_s, requests, width_s)
+            self._forecast = learnt
+        self._counted = None
+
+    def recall(self, start_s: float, requests: NDArray[np.float64], slot_s: float) -> None:
+        """Count what came before the first observation, by slots of which NaN are not known.
+
+        As if it had been observed at the end of each slot, since when it is known without a gap: a load is then watched
+        for as long, and its peak remembered. The oldest of these slots may be known in part, and is left out.
+        """
+        gaps = np.flatnonzero(~np.isfinite(requests))
+        first = int(gaps[-1]) + 2 if len(gaps) else 1
+        for index in range(first, len(requests)):
+            self.observe(start_s + (index + 1) * slot_s, float(requests[index]) / slot_s)
 
     def observe(self, now_s: float, rate_rps: float) -> None:
         """Count the requests since the last call, at most those of one window. Raises ValueError for what is no rate.
@@ -68,7 +98,10 @@ class ServiceLoad:
             width_s, self._since_s, self._highest = self.window_s, now_s, HighWater(self.remember_s)
         if width_s <= 0:
             return
-        self._forecast.observe(self._told(now_s - width_s), rate_rps * width_s, width_s * self.time_lapse)
+        told = (self._told(now_s - width_s), rate_rps * width_s, width_s * self.time_lapse)
+        self._forecast.observe(*told)
+        if self._counted is not None:
+            self._counted.append(told)
         self._last_s, self.present_rps = now_s, rate_rps
         self._highest_rps = self._highest.add(now_s, rate_rps)
 

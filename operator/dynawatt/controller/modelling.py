@@ -2,7 +2,11 @@
 
 import asyncio
 import logging
+import math
 import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import BrokenExecutor
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -11,11 +15,15 @@ from dynawatt.adapters.objectives import latency_objectives
 from dynawatt.adapters.vllm_load.source import LoadObservation, LoadQuestion, LoadSource
 from dynawatt.api.conditions import ConditionType, Reason
 from dynawatt.api.llmservice import Knob
-from dynawatt.controller.choosing import ShapeChoice, is_barred
+from dynawatt.controller.advising import EngineAdvisor
+from dynawatt.controller.choosing import ShapeChoice
 from dynawatt.controller.claiming import ClockTerms, single_ttft_ms
-from dynawatt.controller.draft import Hold
+from dynawatt.controller.draft import Hold, StatusDraft
 from dynawatt.controller.judging import judge_slo
+from dynawatt.controller.learnt import Learnt
+from dynawatt.controller.load import forecast_of
 from dynawatt.controller.observing import load_question
+from dynawatt.controller.reshape_record import is_barred
 from dynawatt.controller.runtime import ServiceRuntime
 from dynawatt.controller.settings import OperatorSettings
 from dynawatt.controller.shape_models import (
@@ -24,13 +32,15 @@ from dynawatt.controller.shape_models import (
     shape_models,
 )
 from dynawatt.controller.surfaces import SurfaceStore
-from dynawatt.controller.target import ShapedWorkload
+from dynawatt.controller.target import ShapedWorkload, Target, shape_name
 from dynawatt.controller.tick import Tick
+from dynawatt.controller.windows import is_open
 from dynawatt.errors import InvalidInputError
+from dynawatt.forecast.rate import RateForecast
 from dynawatt.forecast.slots import SLOT_S, WEEK_SLOTS
 from dynawatt.planning.curves import ShapeCurve
 from dynawatt.planning.governor_table import governor_table
-from dynawatt.planning.service import ServicePlan, ServiceState
+from dynawatt.planning.service import Fleet, ServicePlan, ServiceState
 from dynawatt.ports import MetricsUnavailable
 from dynawatt.workload.mix import blend
 
@@ -39,6 +49,11 @@ _PRIOR_REQUESTS: Final = 20.0
 OVERDUE: Final = 4.0
 """A pod that takes so many times longer to start than usual is not counted on."""
 
+_BUSY_S: Final = 1.0
+"""Between two attempts to find the worker idle."""
+_SLOTS_LOST: Final = 2
+"""Of those asked for: the oldest, which may be known in part, and the one that the time watched counts from."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -46,17 +61,28 @@ class Modeller:
     """Turns metrics and a target into the state that is planned for; whatever it cannot know is a Hold."""
 
     def __init__(
-        self, source: LoadSource, surfaces: SurfaceStore, choice: ShapeChoice, settings: OperatorSettings
+        self,
+        source: LoadSource,
+        surfaces: SurfaceStore,
+        choice: ShapeChoice,
+        learnt: Learnt,
+        settings: OperatorSettings,
     ) -> None:
         self._source = source
         self._choice = choice
+        self._learnt = learnt
+        self._learning: set[asyncio.Task[None]] = set()
+        self._one_learns = asyncio.Semaphore(1)
         self._surfaces = surfaces
+        self._advisor = EngineAdvisor(surfaces)
         self._settings = settings
 
     async def look(self, tick: Tick, *, may_scale: bool) -> ServiceState:
         """Observe and model the service. Raises Hold."""
         runtime, spec, target = tick.runtime, tick.spec, tick.target
-        runtime.models = _present_models(tick) | await self._choice.further(tick)
+        known = _present_models(tick) | await self._choice.further(tick)
+        runtime.models = {name: self._learnt.applied(each) for name, each in known.items()}
+        self._count_starts(tick)
         book, models = runtime.book, list(runtime.models.values())
         if not book.surfaces:
             # Is ready by the time it is needed, if all goes well.
@@ -69,6 +95,7 @@ class Modeller:
             raise Hold(ConditionType.SLO_ATTAINABLE, None, Reason.NO_LOAD_YET, "no request has finished yet")
         runtime.load.observe(time.time(), load.rate_rps)
         runtime.burst_rps, runtime.observed = load.burst_rps, load
+        self._advisor.look(tick, may_search=not self._learning)
         if any(workload.shape not in book.surfaces for workload in target.workloads if _counts(workload)):
             message = "the latency model of this load is being computed"
             raise Hold(ConditionType.SLO_ATTAINABLE, None, Reason.NOT_PLANNED_YET, message)
@@ -80,8 +107,12 @@ class Modeller:
     def _state(self, tick: Tick, *, may_scale: bool) -> ServiceState:
         runtime, spec, target, draft = tick.runtime, tick.spec, tick.target, tick.draft
         curves = self._curves(tick)
-        # Shorter than a peak is remembered, the load is not known well enough to take replicas away.
+        # Shorter than a peak is remembered, the load is not known well enough to take replicas away, or to begin a
+        # change of shape; one that is under way goes on.
         unknown = runtime.load.watched_s() < self._settings.peak_window_s
+        if unknown:
+            there = [workload.shape for workload in target.workloads if _counts(workload)]
+            curves = {name: curve for name, curve in curves.items() if name in there} or curves
         most = spec.replicas.max if may_scale else target.replicas
         demand = runtime.load.demand(time.time(), max(curve.capacity_rps(most) for curve in curves.values()))
         assert demand is not None  # it was observed
@@ -89,7 +120,8 @@ class Modeller:
         for workload in target.workloads:
             if workload.shape not in curves:
                 continue
-            overdue = len(workload.overdue_pods(OVERDUE * curves[workload.shape].startup_s, time.time()))
+            usual_s = workload.startup_s(curves[workload.shape].startup_s)
+            overdue = len(workload.overdue_pods(OVERDUE * usual_s, time.time()))
             ready[workload.shape] = min(len(workload.serving_pods), workload.replicas)
             starting[workload.shape] = max(0, workload.replicas - ready[workload.shape] - overdue)
         return ServiceState(
@@ -98,45 +130,75 @@ class Modeller:
             starting=starting,
             demand=demand,
             present_rps=max(runtime.load.present_rps, runtime.burst_rps),
-            min_replicas=min(max(spec.replicas.min, target.replicas if unknown else 0), spec.replicas.max),
+            min_replicas=min(max(spec.replicas.min, _kept(target, draft) if unknown else 0), spec.replicas.max),
             max_replicas=spec.replicas.max,
             max_gpus=spec.max_gpus,
             attainment=spec.slo.attainment_target,
             may_scale=may_scale,
-            may_reshape=may_scale and Knob.SHAPE in spec.knobs and not unknown,
+            may_reshape=may_scale and Knob.SHAPE in spec.knobs,
             may_set_clock=Knob.CLOCK in spec.knobs,
             since_change_s=draft.since_scaled_s,
+            goal=_goal(tick),
+        )
+
+    def _may_reshape(self, tick: Tick) -> bool:
+        """Whether another shape may be planned; a change under way is finished first, and not soon turned back."""
+        return (
+            Knob.SHAPE in tick.spec.knobs
+            and is_open(tick.spec.change_windows, tick.draft.now)
+            and _goal(tick) is None
+            and tick.draft.since_reshaped_s > self._settings.reshape_dwell_s
         )
 
     def _curves(self, tick: Tick) -> dict[str, ShapeCurve]:
         """Of all shapes whose latency model is there, without empty ones that failed to start."""
         runtime, spec, target = tick.runtime, tick.spec, tick.target
         present = {workload.shape: workload for workload in target.workloads}
-        usual_s = target.template.startup_s(next(iter(runtime.models.values())).replica.model.startup_s)
+        own = runtime.models[target.template.shape]
         curves = {}
         for name, models in runtime.models.items():
             workload = present.get(name)
-            avoided = workload is not None and not _counts(workload) and is_barred(tick, workload.name)
+            avoided = workload is not None and not _counts(workload) and is_barred(tick.draft, workload.name)
             if name in runtime.book.surfaces and not avoided:
                 curves[name] = runtime.book.curve(
                     models,
                     attainment=spec.slo.attainment_target,
-                    startup_s=usual_s if workload is None else workload.startup_s(usual_s),
+                    startup_s=self._learnt.startup_s(models, own),
                     most_replicas=max(spec.replicas.max, target.replicas),
                 )
         return curves
 
-    def clock_terms(self, tick: Tick, plan: ServicePlan) -> dict[str, ClockTerms]:
-        """By what the agents may govern the pods of each shape; without those where no clock meets the SLO."""
+    def _count_starts(self, tick: Tick) -> None:
+        """Learn from the pods that became Ready since the last look."""
+        runtime, pods = tick.runtime, tick.target.pods
+        for workload in tick.target.workloads:
+            self._learnt.count_starts(runtime.models[workload.shape], workload, runtime.watch.counted)
+        runtime.watch.counted &= {pod["metadata"]["uid"] for pod in pods}
+
+    def clock_terms(self, tick: Tick, plan: ServicePlan) -> Mapping[str, ClockTerms]:
+        """By what the agents may govern the pods of each shape; without those where no clock meets the SLO.
+
+        They stay the same, to the last digit, as long as surfaces and replicas do: the lengths of requests are never
+        quite the same, and claims are not rewritten for that.
+        """
         runtime, spec, target = tick.runtime, tick.spec, tick.target
         if runtime.mix is None:
             return {}
-        found = {}
+        made_from: list[object] = [spec.slo, spec.gpu_clock]
+        shapes = []
         for workload in target.workloads:
             models, surface = runtime.models[workload.shape], runtime.book.surfaces.get(workload.shape)
             planned = plan.replicas if workload.shape == plan.shape else workload.replicas
             if surface is None:
                 continue
+            replicas = min(len(target.serving_pods), planned) or max(planned, 1)
+            shapes.append((workload.shape, models, surface, replicas))
+        made_from += shapes
+        if runtime.terms_from == made_from:
+            return runtime.terms
+        runtime.terms_from = made_from
+        found = {}
+        for name, models, surface, replicas in shapes:
             try:
                 table = governor_table(
                     surface,
@@ -145,13 +207,13 @@ class Modeller:
                     runtime.mix,
                     latency_objectives(spec.slo),
                     attainment=spec.slo.attainment_target,
-                    replicas=min(len(target.serving_pods), planned) or max(planned, 1),
+                    replicas=replicas,
                     urgent_first=False,  # nothing sends priorities yet
                     judges_ttft=single_ttft_ms(spec.slo) is not None,
                 )
             except InvalidInputError:
                 continue
-            found[workload.shape] = ClockTerms(models.replica.gpu.default_clock_mhz, table)
+            found[name] = ClockTerms(models.replica.gpu.default_clock_mhz, table)
         return found
 
     async def _observe(self, tick: Tick) -> LoadObservation:
@@ -163,22 +225,60 @@ class Modeller:
         tick.draft.set(ConditionType.METRICS_AVAILABLE, True, Reason.METRICS_FRESH, "all queries answered")
         judge_slo(tick.draft, tick.spec.slo, load)
         if tick.runtime.load.may_learn:
-            await self._learn(tick.runtime, question)
+            await self._recall(tick.runtime, question)
+            task = asyncio.create_task(self._learn(tick.runtime, question))
+            self._learning.add(task)
+            task.add_done_callback(self._learning.discard)
         return load
 
-    async def _learn(self, runtime: ServiceRuntime, question: LoadQuestion) -> None:
-        """Let the forecast begin with what Prometheus has kept; it goes without when that cannot be had."""
-        until_s = time.time() - self._settings.rate_window_s  # the first observation reaches so far back
+    async def _recall(self, runtime: ServiceRuntime, question: LoadQuestion) -> None:
+        """Let the last minutes count as watched, so that a restarted operator plans at once."""
+        slot_s = self._settings.rate_window_s
+        slots = math.ceil(self._settings.peak_window_s / slot_s) + _SLOTS_LOST
         try:
-            start_s, requests = await self._source.history(
-                question, until_s=until_s, slot_s=round(SLOT_S), slots=WEEK_SLOTS
-            )
-            learnt = await asyncio.to_thread(runtime.load.learn, start_s, requests)
-            runtime.accounts.peak.learn(start_s, requests.tolist())
+            recent = await self._source.history(question, until_s=time.time(), slot_s=slot_s, slots=slots)
+            runtime.load.recall(*recent, slot_s)
         except (MetricsUnavailable, ValueError) as error:
+            _log.warning("service=%s recent=none error=%r", runtime.key, str(error))
+
+    async def _learn(self, runtime: ServiceRuntime, question: LoadQuestion) -> None:
+        """Let the forecast begin with what Prometheus has kept; it goes without when that cannot be had.
+
+        One service after the other, while all of them are planned for: the weeks of hundreds take minutes to learn.
+        """
+        until_s = time.time() - self._settings.rate_window_s  # the first observation reaches so far back
+        learnt = None
+        try:
+            async with self._one_learns:
+                start_s, requests = await self._source.history(
+                    question, until_s=until_s, slot_s=round(SLOT_S), slots=WEEK_SLOTS
+                )
+                learnt = await self._aside(partial(forecast_of, start_s, requests))
+            runtime.accounts.peak.learn(start_s, requests.tolist())
+            known = int(np.isfinite(requests).sum())
+            _log.info("service=%s history_slots=%d learnt=%s", runtime.key, known, learnt is not None)
+            until_s = start_s + len(requests) * SLOT_S
+        except (MetricsUnavailable, ValueError, BrokenExecutor) as error:
             _log.warning("service=%s history=none error=%r", runtime.key, str(error))
-        else:
-            _log.info("service=%s history_slots=%d learnt=%s", runtime.key, np.isfinite(requests).sum(), learnt)
+        runtime.load.go_on_with(learnt, until_s)
+
+    async def _aside(self, work: Callable[[], RateForecast | None]) -> RateForecast | None:
+        """Done by the worker, once surfaces leave it the time."""
+        while True:
+            if (under_way := self._surfaces.run_aside(work)) is not None:
+                return await under_way
+            await asyncio.sleep(_BUSY_S)
+
+
+def _goal(tick: Tick) -> Fleet | None:
+    """What a change of shape under way leads to: the last decision, which outlives the operator that made it."""
+    status = tick.draft.status
+    if status.reshape is None or status.reshape.retry_time is not None or status.last_decision is None:
+        return None
+    chosen = status.last_decision.chosen
+    return (
+        None if chosen.tensor_parallel_size is None else Fleet(shape_name(chosen.tensor_parallel_size), chosen.replicas)
+    )
 
 
 def _present_models(tick: Tick) -> dict[str, ShapeModels]:
@@ -194,6 +294,15 @@ def _present_models(tick: Tick) -> dict[str, ShapeModels]:
     message = f"profile {found[target.template.shape].replica.name}"
     tick.draft.set(ConditionType.PROFILE_AVAILABLE, True, Reason.PROFILE_FOUND, message)
     return found
+
+
+def _kept(target: Target, draft: StatusDraft) -> int:
+    """How many replicas are there; while a shape takes over from another one, how many of the one that takes over."""
+    there = {workload.name: workload.replicas for workload in target.workloads if workload.replicas}
+    change = draft.status.reshape
+    if change is not None and change.retry_time is None and change.to in there:
+        return there[change.to]
+    return min(there.values(), default=0)
 
 
 def _counts(workload: ShapedWorkload) -> bool:

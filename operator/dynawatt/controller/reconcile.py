@@ -5,7 +5,7 @@ fewer replicas or lower clocks than before.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,14 +15,15 @@ from dynawatt.adapters.kubernetes.mirror import Mirror
 from dynawatt.adapters.vllm_load.source import LoadSource
 from dynawatt.api.conditions import ConditionType, Reason, find_condition
 from dynawatt.api.llmservice import Knob, LLMServiceSpec, Mode
+from dynawatt.controller.calibrating import Calibrator
 from dynawatt.controller.choosing import ShapeChoice
 from dynawatt.controller.clocks import ServiceClocks
-from dynawatt.controller.conflicts import autoscaler_conflict, foreign_conflict
+from dynawatt.controller.conflicts import autoscaler_conflict, foreign_conflict, left_by_predecessor
 from dynawatt.controller.draft import Hold, StatusDraft
 from dynawatt.controller.evaluating import Evaluator, clock_is_off
 from dynawatt.controller.figuring import figures_of
 from dynawatt.controller.giving_back import GivingBack
-from dynawatt.controller.inventory import Inventory, take_inventory
+from dynawatt.controller.inventory import Inventories, Inventory
 from dynawatt.controller.lease import LeaseHolder
 from dynawatt.controller.load import ServiceLoad
 from dynawatt.controller.metrics.figures import Figures, ServiceKey
@@ -57,6 +58,7 @@ class Reconciler:
         switch: Switch,
         surfaces: SurfaceStore,
         evaluator: Evaluator,
+        calibrator: Calibrator,
         figures: Figures,
         work: Work,
         settings: OperatorSettings,
@@ -64,17 +66,21 @@ class Reconciler:
         """What it reads and writes with; ``source`` tells the load, ``evaluator`` the energy."""
         self._view = view
         self._evaluator = evaluator
+        self._calibrator = calibrator
         self._figures = figures
         self._lease = lease
         self._switch = switch
         self._surfaces = surfaces
         self._settings = settings
         self._round = PlanningRound(settings, work)
-        self._modeller = Modeller(source, surfaces, ShapeChoice(cluster), settings)
+        self._modeller = Modeller(source, surfaces, ShapeChoice(cluster), calibrator.learnt, settings)
         self._clocks = ServiceClocks(cluster, lease.name)
         scaling = Scaling(cluster, view)
-        self._rollout = Rollout(scaling, view)
-        self._giving_back = GivingBack(scaling, view, timeout_s=settings.give_back_timeout_s)
+        self._rollout = Rollout(scaling, view, elastic_nodes=settings.elastic_nodes)
+        self._giving_back = GivingBack(
+            scaling, view, timeout_s=settings.give_back_timeout_s, elastic_nodes=settings.elastic_nodes
+        )
+        self._inventories = Inventories()
         self._services: dict[str, ServiceRuntime] = {}
 
     async def tick(self, body: Mapping[str, Any]) -> StatusDraft | None:
@@ -113,7 +119,7 @@ class Reconciler:
         """Whether anything may be changed, and on what is known of the cluster."""
         if self._switch.off:  # the agents have let the clocks go; what runs goes on running
             runtime.forget_plan()
-            runtime.terms, runtime.terms_of = {}, None
+            runtime.terms, runtime.terms_of, runtime.terms_from = {}, None, ()
             draft.set(ConditionType.READY, False, Reason.SWITCHED_OFF, f"nothing is changed: {self._switch.off}")
             return False
         if (problem := self._view.problem()) is not None:
@@ -136,29 +142,36 @@ class Reconciler:
         """Stop the worker process."""
         self._surfaces.close()
 
-    async def give_back(self, body: Mapping[str, Any]) -> bool:
-        """Undo everything for a deleted LLMService; False when it must be tried again. Raises API_ERRORS."""
+    async def give_back(self, body: Mapping[str, Any], on_left: Callable[[str], None] = lambda _: None) -> bool:
+        """Undo everything for a deleted LLMService; False when it must be tried again. Raises API_ERRORS.
+
+        ``on_left`` is told of siblings that are left to serve on, because the original replicas did not come in time.
+        """
         runtime = self._runtime(body)
+        if not runtime.deleted:
+            runtime.giving_back_since_s = None  # it may have gone on for long; now it must end in time
         runtime.deleted, runtime.state = True, None
         async with runtime.lock:
             if not self._lease.held or self._view.problem() is not None:
                 return False
             draft = _draft(runtime, body)
-            await self._clocks.withdraw_everywhere(runtime.key, self._view.pods(runtime.namespace))
             # Neither a spec nor a pod template that cannot be understood may keep anything from being given back.
-            workload, siblings = (
-                self._read_workload(runtime.namespace, runtime.deployment),
-                self._read_siblings(runtime),
-            )
+            workload = self._read_workload(runtime.namespace, runtime.deployment)
+            siblings = self._read_siblings(runtime)
+            pods = [pod for one in (workload, *siblings) if one is not None for pod in one.pods]
+            await self._clocks.withdraw_everywhere(runtime.key, self._view.pods(runtime.namespace), pods)
             if workload is None:  # there is nobody to give back to: all of the service was deleted
                 await self._giving_back.delete(siblings)
                 done = not siblings
             else:
-                inventory = take_inventory(self._view.nodes(), self._view.pods())
-                runtime.product = _product(workload.pods, inventory, draft)
+                inventory = self._inventories.of(self._view.nodes(), self._view.pods())
+                runtime.product = _product(pods, inventory, draft)
                 done = await self._giving_back.advance(runtime, workload, siblings, inventory, draft, gives_up=True)
             runtime.status = draft.status
             if done:
+                found = find_condition(draft.status.conditions, ConditionType.PROGRESSING)
+                if found is not None and found.reason == Reason.GIVE_BACK_INCOMPLETE:
+                    on_left(found.message)
                 self._services.pop(runtime.uid, None)
                 self._figures.drop(ServiceKey(runtime.namespace, runtime.name))
             return done
@@ -183,7 +196,7 @@ class Reconciler:
 
     async def _reconcile(self, runtime: ServiceRuntime, spec: LLMServiceSpec, draft: StatusDraft) -> None:
         target = self._read_target(runtime, spec, draft)
-        inventory = take_inventory(self._view.nodes(), self._view.pods())
+        inventory = self._inventories.of(self._view.nodes(), self._view.pods())
         runtime.product = _product(target.pods, inventory, draft)
         report_target(target, runtime.product, draft)
         tick = Tick(runtime, spec, target, inventory, draft)
@@ -197,6 +210,7 @@ class Reconciler:
         conflict = self._report_conflicts(tick)
         may_scale = spec.scales and target.drain_problem is None and conflict is None
         state = await self._modeller.look(tick, may_scale=may_scale)
+        await self._calibrator.look(tick)
         if spec.paused:
             runtime.forget_plan()
             draft.set(ConditionType.READY, True, Reason.PAUSED, "`paused` is true: everything is held as it is")
@@ -224,6 +238,7 @@ class Reconciler:
         if not auto or Knob.CLOCK not in spec.knobs:
             await self._clocks.withdraw(target.pods, draft)
         if auto and spec.scales and (Knob.SHAPE in spec.knobs or not target.siblings):
+            runtime.giving_back_since_s = runtime.served_before = None
             return True
         if await self._giving_back.advance(
             runtime, target.template, target.siblings, tick.inventory, draft, gives_up=False
@@ -241,12 +256,13 @@ class Reconciler:
         if runtime.terms_of is not plan:
             runtime.terms = self._modeller.clock_terms(tick, plan)
             runtime.terms_of = plan
+        decided = self._rollout.decide(tick, plan) if may_scale else None
         if Knob.CLOCK in spec.knobs:
-            shrinks = may_scale and plan.carried > 0 and plan.replicas < target.replicas
-            braced = shrinks or clock_is_off(tick, tick.draft.now.timestamp())
+            drains = decided is not None and decided.drains
+            braced = drains or clock_is_off(tick, tick.draft.now.timestamp())
             await self._clocks.claim(runtime.key, spec, target, runtime.terms, tick.draft, braced=braced)
-        if may_scale:
-            await self._rollout.advance(tick, plan)
+        if decided is not None:
+            await self._rollout.carry_out(tick, decided)
 
     def _read_workload(self, namespace: str, name: str) -> Workload | None:
         deployment = self._view.deployment(namespace, name)
@@ -260,7 +276,7 @@ class Reconciler:
     def _read_target(self, runtime: ServiceRuntime, spec: LLMServiceSpec, draft: StatusDraft) -> Target:
         """Raises TargetError."""
         for other in self._services.values():
-            same = (other.namespace, other.deployment) == (runtime.namespace, runtime.deployment)
+            same = other.deployment == runtime.deployment and other.namespace == runtime.namespace
             if same and not other.deleted and (other.created, other.name) < (runtime.created, runtime.name):
                 message = (
                     f"LLMService {other.name!r} manages Deployment {other.deployment!r} already: delete one of both"
@@ -275,9 +291,14 @@ class Reconciler:
     def _report_conflicts(self, tick: Tick) -> tuple[Reason, str] | None:
         """Why the replicas are somebody else's. There is no fight, but clocks still follow the load."""
         runtime, draft, conflict = tick.runtime, tick.draft, None
+        adopted = draft.status.adopted
+        template, siblings = tick.target.template, tick.target.siblings
+        if adopted is not None and not runtime.looked and left_by_predecessor(template, siblings, adopted):
+            adopted.commanded = template.replicas
+        runtime.looked = True
         if tick.spec.scales:
             scalers = self._view.autoscalers(runtime.namespace, runtime.deployment)
-            conflict = autoscaler_conflict(scalers) or foreign_conflict(tick.target, draft.status.adopted)
+            conflict = autoscaler_conflict(scalers) or foreign_conflict(tick.target, adopted)
         reason, message = conflict or (Reason.NO_CONFLICT, "nobody else changes the replicas")
         draft.set(ConditionType.CONFLICTING, conflict is not None, reason, message)
         return conflict

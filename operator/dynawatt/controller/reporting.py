@@ -27,7 +27,8 @@ def report_target(target: Target, gpu_product: str, draft: StatusDraft) -> None:
     ]
     ready, desired = len(target.serving_pods), target.replicas
     if ready == desired:
-        draft.set(ConditionType.PROGRESSING, False, Reason.STEADY, f"{ready} replicas are Ready")
+        are_ready = "1 replica is Ready" if ready == 1 else f"{ready} replicas are Ready"
+        draft.set(ConditionType.PROGRESSING, False, Reason.STEADY, are_ready)
     else:
         draft.set(ConditionType.PROGRESSING, True, Reason.SCALING, f"{ready} of {desired} replicas are Ready")
     if target.drain_problem is None:

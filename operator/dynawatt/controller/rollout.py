@@ -8,71 +8,111 @@ status before anything is changed.
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import Final
 
 from dynawatt.adapters.kubernetes.mirror import Mirror
 from dynawatt.api.conditions import ConditionType, Reason
 from dynawatt.api.llmservice import LLMServiceSpec
-from dynawatt.api.llmservice_status import Adopted, Reshape
+from dynawatt.controller.adopting import adopted_as
 from dynawatt.controller.counting import count_workload, node_rooms
 from dynawatt.controller.draft import StatusDraft
 from dynawatt.controller.modelling import OVERDUE
+from dynawatt.controller.reshape_record import (
+    failure_is_on_record,
+    is_barred,
+    note_failure,
+    note_step,
+    turned_away_from,
+)
 from dynawatt.controller.scaling import Scaling
 from dynawatt.controller.shapes.shape import Shape, sibling_name
 from dynawatt.controller.target import ShapedWorkload, Target
 from dynawatt.controller.tick import Tick
 from dynawatt.controller.windows import is_open, next_opening
 from dynawatt.planning.replica_counts import ShapeCount
+from dynawatt.planning.room import Room
 from dynawatt.planning.service import ServicePlan, ServiceState
-from dynawatt.planning.step import RESHAPING, Step, StepKind
-from dynawatt.planning.steps import Attempts, next_step
+from dynawatt.planning.step import RESHAPE_FAILED, Step, StepKind
+from dynawatt.planning.steps import next_step
 
 _USUAL_STARTUP_S: Final = 300.0
 """Where neither a model nor a pod tells how long they take."""
-_UNDER_WAY: Final = (StepKind.START, StepKind.DRAIN, StepKind.DROP, StepKind.WAIT)
+_AWAITED: Final = (StepKind.START, StepKind.DRAIN, StepKind.WAIT)
+_UNDER_WAY: Final = (*_AWAITED, StepKind.DROP)
+_AT_REST: Final = (StepKind.DONE, StepKind.BLOCKED)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A step, and the shape that it leads to."""
+
+    step: Step
+    goal: str
+    """The Deployment of that shape, which need not exist yet."""
+    shape: Shape
+    startup_s: float
+    """Of its replicas."""
+    room: Room
+    """For more replicas, before the step."""
+
+    @property
+    def drains(self) -> bool:
+        """Whether replicas that serve are about to stop."""
+        return self.step.kind is StepKind.DRAIN
 
 
 class Rollout:
     """Carries plans out."""
 
-    def __init__(self, scaling: Scaling, view: Mirror) -> None:
-        """What writes, and what reads."""
+    def __init__(self, scaling: Scaling, view: Mirror, *, elastic_nodes: bool) -> None:
+        """What writes, what reads, and whether the cluster adds nodes for pods that wait for GPUs."""
         self._scaling = scaling
         self._view = view
+        self._elastic_nodes = elastic_nodes
 
-    async def advance(self, tick: Tick, plan: ServicePlan) -> None:
-        """One step towards the plan. Raises API_ERRORS."""
+    def decide(self, tick: Tick, plan: ServicePlan) -> Decided | None:
+        """The next step towards the plan, told in the status; None where nothing can be decided."""
         runtime, spec, target, draft = tick.runtime, tick.spec, tick.target, tick.draft
         state = runtime.planned_for
         if state is None or not plan.carried:  # what carries nothing decides nothing
-            return
-        shape = Shape(state.curves[plan.shape].gpus, gpu_product=runtime.product)
+            return None
+        curve = state.curves[plan.shape]
+        shape = Shape(curve.gpus, gpu_product=runtime.product)
         goal = _deployment_of(plan.shape, shape, target)
         counts = self._counts(tick, state, plan, goal)
-        attempts = _attempts(draft, goal)
         needed_rps = _needed_rps(state, plan)
         opened = is_open(spec.change_windows, draft.now)
+        nodes = node_rooms(
+            tick.inventory, runtime.product, target.workloads, self._view.pods(), elastic=self._elastic_nodes
+        )
         step = next_step(
             {goal: plan.replicas},
             counts,
-            nodes=node_rooms(tick.inventory, runtime.product, target.workloads, self._view.pods()),
+            nodes=nodes,
             max_gpus=spec.max_gpus,
             needed_rps=needed_rps,
             min_replicas=min(spec.replicas.min, plan.replicas),
-            barred=[goal] if attempts.bars(draft.now.timestamp()) else [],
+            barred=[goal] if is_barred(draft, goal) else [],
             may_start=opened or _carried_rps(counts) < needed_rps,
             may_drain=opened,
         )
+        if (in_vain := turned_away_from(draft, counts, goal)) is not None:
+            goal, step = in_vain, Step(StepKind.ROLL_BACK, RESHAPE_FAILED, f"{in_vain} did not become Ready in time")
         _report(step, goal, spec, draft)
+        return Decided(step, goal, shape, curve.startup_s, Room(counts, nodes, spec.max_gpus))
+
+    async def carry_out(self, tick: Tick, decided: Decided) -> None:
+        """Write what a step asks for. Raises API_ERRORS."""
+        step, spec, target, draft = decided.step, tick.spec, tick.target, tick.draft
         if step.kind is StepKind.ROLL_BACK:
             # On record first: whoever goes on from here finds the shape barred, and takes its replicas away.
-            draft.status.reshape = _failed(goal, attempts, step.message, draft)
-        elif step.scale is not None:
-            await self._write(tick, shape, step, startup_s=state.curves[plan.shape].startup_s)
-        elif step.kind is StepKind.DONE and opened:
-            await self._scaling.roll(target.template, target.siblings, draft, runtime.key, spec.container)
-        await self._scaling.protect(target.workloads, under_way=step.kind in _UNDER_WAY)
+            note_failure(draft, decided.goal, step.message)
+        elif step.scale is not None and (step.kind is not StepKind.DROP or failure_is_on_record(draft)):
+            await self._write(tick, decided.shape, step, startup_s=decided.startup_s)
+        elif step.kind in _AT_REST and is_open(spec.change_windows, draft.now):
+            await self._scaling.roll(target, decided.room, draft, service=tick.runtime.key, container=spec.container)
+        await self._scaling.protect(target.workloads, under_way=step.kind in _AWAITED)
 
     def _counts(self, tick: Tick, state: ServiceState, plan: ServicePlan, goal: str) -> dict[str, ShapeCount]:
         runtime = tick.runtime
@@ -82,7 +122,7 @@ class Rollout:
             counts[workload.name] = count_workload(
                 workload,
                 capacity_rps=_capacity_rps(state, workload.shape, max(workload.replicas, plan.replicas)),
-                overdue_s=OVERDUE * (workload.startup_s(_USUAL_STARTUP_S) if curve is None else curve.startup_s),
+                overdue_s=OVERDUE * workload.startup_s(_USUAL_STARTUP_S if curve is None else curve.startup_s),
                 drains=workload.drain_problem is None,
                 budgets=budgets,
                 now_s=time.time(),
@@ -95,7 +135,7 @@ class Rollout:
     async def _write(self, tick: Tick, shape: Shape, step: Step, *, startup_s: float) -> None:
         target, draft = tick.target, tick.draft
         if draft.status.adopted is None:
-            draft.status.adopted = Adopted(replicas=target.template.replicas)
+            draft.status.adopted = adopted_as(target.template, target.siblings)
         if not draft.adopted_is_on_record:
             return
         assert step.scale is not None
@@ -145,38 +185,13 @@ def _needed_rps(state: ServiceState, plan: ServicePlan) -> float:
 
 def _report(step: Step, goal: str, spec: LLMServiceSpec, draft: StatusDraft) -> None:
     """What goes on, as a condition, and the change of shape with its failures."""
-    before = draft.status.reshape
-    ours = before is not None and before.to == goal
-    if step.kind is StepKind.DONE:
-        if before is not None and (ours or before.retry_time is None):
-            draft.status.reshape = None
-        return
     message = step.message
     if step.reason == Reason.OUTSIDE_CHANGE_WINDOW and (opening := next_opening(spec.change_windows, draft.now)):
         message = f"{message}; the next change window opens at {opening:%Y-%m-%d %H:%M} UTC"
-    draft.set(ConditionType.PROGRESSING, step.kind in _UNDER_WAY, Reason(step.reason), message)
-    if step.reason == RESHAPING:
-        begun = before.started_time if before is not None and ours and before.retry_time is None else draft.now
-        failed = before.attempts if before is not None and ours else 0
-        draft.status.reshape = Reshape(to=goal, started_time=begun, attempts=failed, message=message)
-
-
-def _attempts(draft: StatusDraft, goal: str) -> Attempts:
-    """How often replicas of this Deployment failed to start."""
-    found = draft.status.reshape
-    if found is None or found.to != goal:
-        return Attempts()
-    return (
-        Attempts(found.attempts) if found.retry_time is None else Attempts(found.attempts, found.retry_time.timestamp())
-    )
-
-
-def _failed(goal: str, attempts: Attempts, message: str, draft: StatusDraft) -> Reshape:
-    failed = attempts.after_failure(draft.now.timestamp())
-    return Reshape(
-        to=goal,
-        started_time=draft.now,
-        attempts=failed.failed,
-        retry_time=datetime.fromtimestamp(failed.retry_s, UTC),
-        message=message,
-    )
+    note_step(draft, step, goal, message)
+    failed = draft.status.reshape
+    if step.kind is not StepKind.DONE:
+        draft.set(ConditionType.PROGRESSING, step.kind in _UNDER_WAY, Reason(step.reason), message)
+    elif failed is not None and failed.retry_time is not None:
+        message = f"{failed.message}; tried again after {failed.retry_time:%Y-%m-%d %H:%M} UTC"
+        draft.set(ConditionType.PROGRESSING, False, Reason.RESHAPE_FAILED, message)

@@ -1,7 +1,7 @@
 """What the operator remembers of one LLMService between two ticks; none of it is needed to restart safely."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -9,8 +9,10 @@ from dynawatt.accounting.accounts import Accounts
 from dynawatt.adapters.vllm_load.source import LoadObservation
 from dynawatt.api.llmservice_status import LLMServiceStatus
 from dynawatt.controller.claiming import ClockTerms
+from dynawatt.controller.engine_advice import AdviceBook
 from dynawatt.controller.load import ServiceLoad
 from dynawatt.controller.shape_models import ShapeBook, ShapeModels
+from dynawatt.controller.stillness import Watch
 from dynawatt.planning.service import ServicePlan, ServiceState
 from dynawatt.workload.mix import LengthMix
 
@@ -44,6 +46,8 @@ class ServiceRuntime:
     """Lengths of its requests, which the surfaces are for."""
     observed: LoadObservation | None = None
     """The last look at its load."""
+    advice: AdviceBook = field(default_factory=AdviceBook)
+    """What the advice on its engine flags is about."""
     accounts: Accounts = field(default_factory=Accounts)
     """What it used, and what it would have."""
     burst_rps: float = 0.0
@@ -57,10 +61,16 @@ class ServiceRuntime:
     """By what the agents govern while the plan holds, by shape."""
     terms_of: ServicePlan | None = None
     """The plan that they belong to."""
+    terms_from: Sequence[object] = ()
+    """What they were made from."""
+    looked: bool = False
+    """Whether this operator has seen its replicas, and would know if it had changed them."""
     giving_back_since_s: float | None = None
     """When giving back began, on a monotonic clock."""
     served_before: Mapping[str, int] | None = None
     """Ready replicas by Deployment at that time."""
+    watch: Watch = field(default_factory=Watch)
+    """Which of its replicas can be compared with their profiles."""
     status: LLMServiceStatus | None = None
     """As last written."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -7,6 +7,7 @@ from typing import Final
 from dynawatt.adapters.prometheus_auth import PrometheusAuth
 
 _DWELL_S: Final = 900.0
+_RESHAPE_DWELL_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class OperatorSettings:
     elastic_nodes: bool = False
     """Whether the cluster adds nodes for pods that wait for GPUs."""
     surface_dir: Path | None = None
-    """Where surfaces are kept between starts; None keeps them in memory alone."""
+    """Where surfaces and what was learnt are kept between starts; None keeps both in memory alone."""
 
     @property
     def lease_renew_s(self) -> float:
@@ -54,3 +55,8 @@ class OperatorSettings:
     def dwell_s(self) -> float:
         """How soon a change of replicas may follow another one while capacity is not short."""
         return _DWELL_S / self.time_lapse
+
+    @property
+    def reshape_dwell_s(self) -> float:
+        """How soon another change of shape may follow one."""
+        return _RESHAPE_DWELL_S / self.time_lapse

@@ -1,7 +1,8 @@
 """The latency and power model of every shape that a service may have: profile, surface, curve."""
 
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from dynawatt.adapters.engine_settings import engine_settings
@@ -9,7 +10,7 @@ from dynawatt.adapters.objectives import latency_objectives
 from dynawatt.adapters.profile_files import find_replica
 from dynawatt.adapters.vllm_args import VllmSettings
 from dynawatt.api.conditions import ConditionType, Reason
-from dynawatt.api.llmservice import LLMServiceSpec
+from dynawatt.api.llmservice import SLO, GPUClock, LLMServiceSpec
 from dynawatt.controller.draft import Hold
 from dynawatt.controller.surfaces import SurfaceStore
 from dynawatt.controller.target import shape_name
@@ -28,6 +29,8 @@ PRIOR_MIX: Final = _PRIOR.mix(512)
 """What a service is taken for until its own requests tell."""
 PRIOR_CV: Final = _PRIOR.interarrival_cv
 """And its burstiness, the CV of the gaps between requests: vLLM exports nothing that tells a service's own."""
+_MOST_MODELS: Final = 1024
+"""Kept: they are asked for in every tick, and shared by services with the same flags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +52,23 @@ class _CurveOf:
     """Planned attainment, start-up seconds, largest fleet."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """The last question about a shape, and all it was made from but the mix."""
+
+    question: SurfaceQuestion
+    models: ShapeModels
+    slo: SLO
+    clock: GPUClock
+
+
 @dataclass(slots=True)
 class ShapeBook:
     """Surfaces and curves of one service by shape, as remembered between ticks."""
 
     surfaces: dict[str, Surface] = field(default_factory=dict)
     _curves: dict[str, _CurveOf] = field(default_factory=dict)
+    _asked: dict[str, _Asked] = field(default_factory=dict)
 
     def curve(self, models: ShapeModels, *, attainment: float, startup_s: float, most_replicas: int) -> ShapeCurve:
         """What fleets of a shape carry and draw; made again only when something about it changed."""
@@ -88,7 +102,7 @@ class ShapeBook:
         """
         for index, one in enumerate(models):
             try:
-                surface = store.get(_question(one, spec, mix))
+                surface = store.get(self.question(one, spec, mix))
             except Exception as error:  # whatever the worker process died of
                 if index == 0 and one.name not in self.surfaces:
                     message = (
@@ -99,7 +113,19 @@ class ShapeBook:
             if surface is not None and adopt:
                 self.surfaces[one.name] = surface
 
+    def question(self, models: ShapeModels, spec: LLMServiceSpec, mix: LengthMix) -> SurfaceQuestion:
+        """What has to be simulated to know the shape under this load.
 
+        Asked in every tick, and mostly only the mix is another one.
+        """
+        asked = self._asked.get(models.name)
+        if asked is None or asked.models is not models or (asked.slo, asked.clock) != (spec.slo, spec.gpu_clock):
+            question = surface_question(models, spec, mix)
+            asked = self._asked[models.name] = _Asked(question, models, spec.slo, spec.gpu_clock)
+        return asked.question.about(mix)
+
+
+@functools.lru_cache(maxsize=_MOST_MODELS)
 def shape_models(vllm: VllmSettings, product: str, *, name: str | None = None) -> ShapeModels:
     """Profile and engine settings of replicas with these flags. Raises InvalidInputError."""
     replica = find_replica(
@@ -108,7 +134,14 @@ def shape_models(vllm: VllmSettings, product: str, *, name: str | None = None) -
     return ShapeModels(name or shape_name(vllm.tensor_parallel_size), replica, engine_settings(vllm, replica))
 
 
-def _question(models: ShapeModels, spec: LLMServiceSpec, mix: LengthMix) -> SurfaceQuestion:
+@functools.lru_cache(maxsize=_MOST_MODELS)
+def with_replica(models: ShapeModels, replica: ReplicaProfile) -> ShapeModels:
+    """The same with another replica, such as one with factors that were learnt; always the same object."""
+    return replace(models, replica=replica)
+
+
+def surface_question(models: ShapeModels, spec: LLMServiceSpec, mix: LengthMix) -> SurfaceQuestion:
+    """What has to be simulated to know what a shape carries and draws under these requests."""
     target = spec.slo.attainment_target
     return SurfaceQuestion(
         replica=models.replica,

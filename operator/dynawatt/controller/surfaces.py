@@ -13,8 +13,9 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from dynawatt.adapters.surface_cache import SurfaceCache
 from dynawatt.perfmodel.surface import Surface
@@ -25,6 +26,10 @@ _FIRST_PAUSE_S: Final = 10.0
 _LONGEST_PAUSE_S: Final = 600.0
 _MOST_ANSWERS: Final = 64
 """A few MB each; the ones not asked for longest are forgotten, but stay on disk."""
+_QUIET_S: Final = 30.0
+"""Several ticks long: a service that waits for a surface asks for it in each."""
+
+_T = TypeVar("_T")
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +60,9 @@ class SurfaceStore:
         self._now_s = now_s
         self._workers = self._new_worker()
         self._answers: dict[str, _Answer] = {}
+        self._asked_s = now_s()
+        """When a surface was last asked for that was not there."""
+        self._aside: asyncio.Future[Any] | None = None
         self._closed = False
 
     def get(self, question: SurfaceQuestion) -> Surface | None:
@@ -73,12 +81,29 @@ class SurfaceStore:
             return self._neighbour(question)
         return answer.future.result()
 
+    def run_aside(self, work: Callable[[], _T]) -> asyncio.Future[_T] | None:
+        """Let the worker do something that nobody waits for; None when it has no time for that now.
+
+        It has when no surface was missing lately, and does one thing at a time. A surface that is asked for meanwhile
+        has to wait, so it must be done within seconds; and it must be picklable.
+        """
+        under_way = any(not answer.future.done() for answer in self._answers.values())
+        if under_way or (self._aside is not None and not self._aside.done()):
+            return None
+        if self._closed or self._now_s() - self._asked_s < _QUIET_S:
+            return None
+        future = asyncio.get_running_loop().run_in_executor(self._workers, work)
+        future.add_done_callback(self._replace_dead_worker)
+        self._aside = future
+        return future
+
     def close(self) -> None:
         """Stop the worker without waiting for it."""
         self._closed = True
         self._workers.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self, question: SurfaceQuestion, fingerprint: str, failures: int) -> _Answer | None:
+        self._asked_s = self._now_s()
         # One at a time: a service asks again at its next tick, and by then its mix may be another one.
         if not all(other.future.done() for other in self._answers.values()):
             return None
@@ -99,6 +124,13 @@ class SurfaceStore:
         answer.retry_s = self._now_s() + pause_s
         message = "surface=%s failed failures=%d retry_in_s=%.0f"
         _log.error(message, fingerprint, answer.failures, pause_s, exc_info=answer.future.exception())
+        self._replace_worker()
+
+    def _replace_dead_worker(self, future: asyncio.Future[Any]) -> None:
+        if not future.cancelled() and isinstance(future.exception(), BrokenProcessPool) and not self._closed:
+            self._replace_worker()
+
+    def _replace_worker(self) -> None:
         self._workers.shutdown(wait=False)
         self._workers = self._new_worker()
 

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from dynawatt.adapters.kubernetes.client import KubernetesObject
 from dynawatt.adapters.kubernetes.cluster import parse_time
@@ -14,6 +14,7 @@ from dynawatt.controller.shapes.template import read_template
 
 _NO_CONTAINER = {"ContainerNotFound", "NoVllmContainer", "AmbiguousContainer"}
 _LONGEST_STARTUP_S: Final = 3600.0
+UNKNOWN_WRITER: Final = "somebody"
 
 
 class TargetError(Exception):
@@ -23,6 +24,15 @@ class TargetError(Exception):
         """``reason`` goes into the Ready condition, the message is for people."""
         super().__init__(message)
         self.reason = reason
+
+
+class Start(NamedTuple):
+    """Of a pod."""
+
+    ready_s: float
+    """Unix time."""
+    took_s: float
+    """From its creation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +62,17 @@ class Workload:
 
     @property
     def replicas_writer(self) -> str:
-        """Field manager that last set the replicas, as the API server recorded it."""
+        """Field manager that last set the replicas, as the API server recorded it.
+
+        UNKNOWN_WRITER after they were scaled to nothing: a Scale leaves a zero out, and of a field that nobody owns the
+        API server records no later writers either.
+        """
         owners = [
             entry
             for entry in self.deployment["metadata"].get("managedFields") or ()
             if "f:replicas" in (entry.get("fieldsV1") or {}).get("f:spec", {})
         ]
-        return max(owners, key=lambda entry: entry.get("time", ""))["manager"] if owners else "unknown"
+        return max(owners, key=lambda entry: entry.get("time", ""))["manager"] if owners else UNKNOWN_WRITER
 
     @property
     def serving_pods(self) -> list[KubernetesObject]:
@@ -81,19 +95,26 @@ class Workload:
             if "deletionTimestamp" not in pod["metadata"] and (since := unready_since(pod)) and now_s - since > after_s
         ]
 
-    def startup_s(self, default_s: float) -> float:
-        """Median time from creation to Ready of the pods that are Ready.
+    @property
+    def starts(self) -> dict[str, Start]:
+        """Of the pods that are Ready, by their uid.
 
         A pod whose probe failed for a moment later on is Ready since then, which says nothing about its start: times
         that no start takes are left out.
         """
-        times = [
-            since - parse_time(pod["metadata"]["creationTimestamp"]).timestamp()
+        found = {
+            pod["metadata"]["uid"]: Start(
+                since_s, since_s - parse_time(pod["metadata"]["creationTimestamp"]).timestamp()
+            )
             for pod in self.pods
-            if (since := ready_since(pod)) is not None
-        ]
-        plausible = [time_s for time_s in times if time_s <= _LONGEST_STARTUP_S]
-        return statistics.median(plausible) if plausible else default_s
+            if (since_s := ready_since(pod)) is not None
+        }
+        return {uid: start for uid, start in found.items() if 0 <= start.took_s <= _LONGEST_STARTUP_S}
+
+    def startup_s(self, default_s: float) -> float:
+        """Median time that these starts took."""
+        times = [start.took_s for start in self.starts.values()]
+        return statistics.median(times) if times else default_s
 
 
 @dataclass(frozen=True, slots=True)

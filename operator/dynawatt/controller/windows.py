@@ -22,6 +22,7 @@ def next_opening(windows: Sequence[ChangeWindow], now: datetime) -> datetime | N
 
 def _is_open(window: ChangeWindow, now: datetime) -> bool:
     local = now.astimezone(ZoneInfo(window.time_zone))
-    # The search goes back from before a minute, so that one that opens right now is found.
-    opened = next(CronSim(window.schedule, local + timedelta(minutes=1), reverse=True))
+    # The search goes back from the end of this minute: one that opens right now is found, one in the next is not.
+    minute = local.replace(second=0, microsecond=0)
+    opened = next(CronSim(window.schedule, minute + timedelta(minutes=1), reverse=True))
     return opened <= local < opened + timedelta(minutes=window.duration_minutes)

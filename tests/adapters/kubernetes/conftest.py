@@ -75,7 +75,7 @@ def _server(answer: Callable[[BaseHTTPRequestHandler, Any], Answer]) -> Iterator
                 self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
             self.wfile.write(b"0\r\n\r\n")
 
-        do_GET = do_POST = do_PATCH = handle_any  # noqa: N815
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any  # noqa: N815
 
         def log_message(self, *args: object) -> None:
             pass

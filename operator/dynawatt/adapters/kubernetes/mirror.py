@@ -49,9 +49,17 @@ class _Indexed(Generic[_Index]):
 
 
 @dataclass(frozen=True, slots=True)
+class _Deployments:
+    by_name: Mapping[tuple[str, str], KubernetesObject]
+    by_service: Mapping[tuple[str, str], list[KubernetesObject]]
+    """Siblings alone."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Pods:
     by_owner: Mapping[tuple[str, str], list[KubernetesObject]]
     by_namespace: Mapping[str, list[KubernetesObject]]
+    everywhere: list[KubernetesObject]
 
 
 class Mirror:
@@ -66,7 +74,7 @@ class Mirror:
         def watcher(api_version: str, plural: str, **options: Any) -> Watcher:
             return Watcher(api, resource_path(api_version, plural), **options)
 
-        self._deployments = _Indexed(watcher("apps/v1", "deployments", keep=_deployment), _by_namespace_and_name)
+        self._deployments = _Indexed(watcher("apps/v1", "deployments", keep=_deployment), _deployments)
         self._pods = _Indexed(watcher("v1", "pods", keep=_pod), _pods)
         self._nodes = _Indexed(watcher("v1", "nodes", keep=_node), list)
         self._gpunodes = _Indexed(watcher(API_VERSION, GPUNODE_PLURAL), list)
@@ -84,16 +92,18 @@ class Mirror:
                 _by_namespace,
             ),
         }
-        self._needed = (self._deployments, self._pods, self._nodes, self._budgets)
+        hpas = self._autoscalers["HorizontalPodAutoscaler"]
+        self._needed = (self._deployments, self._pods, self._nodes, self._budgets, hpas)
+        self._all: set[_Indexed[Any]] = {*self._needed, self._gpunodes, *self._autoscalers.values()}
 
     def start(self) -> None:
         """Begin to list and watch; returns at once."""
-        for each in self._all():
+        for each in self._all:
             each.watcher.start()
 
     def stop(self) -> None:
         """End all watches."""
-        for each in self._all():
+        for each in self._all:
             each.watcher.stop(timeout_s=1.0)
 
     def problem(self) -> str | None:
@@ -101,35 +111,28 @@ class Mirror:
         for each in self._needed:
             watcher = each.watcher
             if not watcher.synced.is_set() or watcher.age_s() > _SLOWEST_S:
-                return f"{watcher.path}: {watcher.last_error or f'no answer for {watcher.age_s():.0f} s'}"
+                return f"{watcher.path}: {watcher.last_error or 'no answer'}"
         return None
 
     def deployment(self, namespace: str, name: str) -> KubernetesObject | None:
         """A Deployment; None when it does not exist."""
-        return self._deployments.get().get((namespace, name))
+        return self._deployments.get().by_name.get((namespace, name))
 
     def siblings(self, namespace: str, service: str) -> list[KubernetesObject]:
         """The Deployments of further shapes of an LLMService, ``namespace/name``, by name."""
-        found = [
-            one
-            for (its_namespace, _), one in self._deployments.get().items()
-            if its_namespace == namespace and _is_sibling(one, service)
-        ]
-        return sorted(found, key=lambda one: str(one["metadata"]["name"]))
+        return self._deployments.get().by_service.get((namespace, service), [])
 
     def pods_of(self, namespace: str, deployment: str) -> list[KubernetesObject]:
         """The GPU pods that a Deployment made, whatever their labels say to others."""
         return self._pods.get().by_owner.get((namespace, deployment), [])
 
     def pods(self, namespace: str | None = None) -> list[KubernetesObject]:
-        """All GPU pods, of one namespace or of all."""
-        index = self._pods.get().by_namespace
-        if namespace is not None:
-            return index.get(namespace, [])
-        return [pod for pods in index.values() for pod in pods]
+        """All GPU pods, of one namespace or of all; the same list as long as nothing about any of them changes."""
+        index = self._pods.get()
+        return index.everywhere if namespace is None else index.by_namespace.get(namespace, [])
 
     def nodes(self) -> list[KubernetesObject]:
-        """All nodes with GPUs."""
+        """All nodes with GPUs; the same list as long as nothing about any of them changes."""
         return self._nodes.get()
 
     def gpunodes(self) -> list[KubernetesObject]:
@@ -153,9 +156,6 @@ class Mirror:
                 continue
             found += [(kind, one["metadata"]["name"]) for one in scalers if _scales(one, deployment)]
         return found
-
-    def _all(self) -> list[_Indexed[Any]]:
-        return [*self._needed, self._gpunodes, *self._autoscalers.values()]
 
 
 def gpu_count(pod_spec: Mapping[str, Any]) -> int:
@@ -181,26 +181,35 @@ def _owner(pod: KubernetesObject) -> tuple[str, str]:
 
 def _scales(scaler: KubernetesObject, deployment: str) -> bool:
     spec = scaler["spec"]
+    if (spec.get("updatePolicy") or {}).get("updateMode") == "Off":  # a VerticalPodAutoscaler that only recommends
+        return False
     target = spec.get("scaleTargetRef") or spec.get("targetRef") or {}
     return target.get("kind", "Deployment") == "Deployment" and target.get("name") == deployment
 
 
-def _is_sibling(deployment: KubernetesObject, service: str) -> bool:
+def _service_of(deployment: KubernetesObject) -> str | None:
+    """The LLMService that made a Deployment for a further shape; None for any other Deployment."""
     labels, annotations = (deployment["metadata"].get(kind) or {} for kind in ("labels", "annotations"))
-    return SHAPE_LABEL in labels and annotations.get(SERVICE_ANNOTATION) == service
+    return annotations.get(SERVICE_ANNOTATION) if SHAPE_LABEL in labels else None
 
 
 def _pods(pods: Sequence[KubernetesObject]) -> _Pods:
     by_owner: dict[tuple[str, str], list[KubernetesObject]] = defaultdict(list)
     by_namespace: dict[str, list[KubernetesObject]] = defaultdict(list)
-    for pod in sorted(pods, key=lambda pod: str(pod["metadata"]["name"])):
+    everywhere = sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
+    for pod in everywhere:
         by_owner[_owner(pod)].append(pod)
         by_namespace[pod["metadata"]["namespace"]].append(pod)
-    return _Pods(by_owner, by_namespace)
+    return _Pods(by_owner, by_namespace, everywhere)
 
 
-def _by_namespace_and_name(found: Sequence[KubernetesObject]) -> Mapping[tuple[str, str], KubernetesObject]:
-    return {(one["metadata"]["namespace"], one["metadata"]["name"]): one for one in found}
+def _deployments(found: Sequence[KubernetesObject]) -> _Deployments:
+    by_name = {(one["metadata"]["namespace"], one["metadata"]["name"]): one for one in found}
+    by_service: dict[tuple[str, str], list[KubernetesObject]] = defaultdict(list)
+    for (namespace, _), one in sorted(by_name.items()):
+        if (service := _service_of(one)) is not None:
+            by_service[namespace, service].append(one)
+    return _Deployments(by_name, by_service)
 
 
 def _by_namespace(found: Sequence[KubernetesObject]) -> Mapping[str, list[KubernetesObject]]:

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from dynawatt.adapters.vllm_load import reading
 from dynawatt.adapters.vllm_load.histograms import slot_row
-from dynawatt.adapters.vllm_load.queries import arrivals_query, flow_query, histogram_query
+from dynawatt.adapters.vllm_load.queries import arrivals_query, flow_query, histogram_query, work_query
 from dynawatt.adapters.vllm_load.reading import Flow, Shapes
 from dynawatt.adapters.vllm_load.scope import Scope, find_scope
 from dynawatt.adapters.vllm_load.source import LoadObservation, LoadQuestion, WatchedPod
+from dynawatt.adapters.vllm_load.working import PodWork, work_from
 from dynawatt.ports import MetricsSource, MetricsUnavailable
 
 _FORGET_S: Final = 3600.0
@@ -77,6 +78,13 @@ class PrometheusLoadSource:
         query = arrivals_query(scope, question.namespace, question.deployment, slot_s)
         series = await self._metrics.query_range(query, start_s + slot_s, end_s, slot_s)
         return float(start_s), slot_row(series, start_s, slots, slot_s)
+
+    async def work(self, question: LoadQuestion, window_s: int) -> Mapping[str, PodWork]:
+        """What each of these pods did over the last so many seconds, by name. Raises MetricsUnavailable."""
+        memory = self._memory(question)
+        scope = memory.scope = memory.scope or await find_scope(self._metrics, question)
+        query = work_query(scope, question.namespace, question.pods, window_s)
+        return work_from(await self._metrics.query(query), question, scope)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -1,4 +1,4 @@
-"""The two queries that a look at a service takes, however many pods and shapes it has.
+"""The two queries that a look at a service takes, however many pods and shapes it has; and a third now and then.
 
 Each is a union of many small ones, told apart by the label ``what``: a server that
 is asked twice per service answers hundreds of services without a queue. Before
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from dynawatt.adapters import vllm_names
-from dynawatt.adapters.promql import WHAT, escaped, joined, tagged, union
+from dynawatt.adapters.promql import WHAT, equals, escaped, joined, one_of, tagged, union
 from dynawatt.adapters.vllm_load.scope import Scope
 from dynawatt.adapters.vllm_load.source import WatchedPod
 from dynawatt.adapters.vllm_names import series_names
@@ -46,6 +46,22 @@ _SUMS: Final = {
     "output_sum": series_names(vllm_names.OUTPUT_LENGTH, "_sum"),
 }
 _GENERATED: Final = series_names(vllm_names.GENERATION_TOKENS, "_total")
+WORK: Final = {
+    "gaps": series_names(vllm_names.TBT, "_count"),
+    "gap_sum_s": series_names(vllm_names.TBT, "_sum"),
+    "prompt_tokens": series_names(vllm_names.PROMPT_TOKENS, "_total"),
+    "cached_tokens": series_names(vllm_names.PREFIX_HITS, "_total"),
+    "prefills": series_names(vllm_names.PREFILL_TIME, "_count"),
+    "prefill_sum_s": series_names(vllm_names.PREFILL_TIME, "_sum"),
+    "iterations": series_names(vllm_names.ITERATION_TOKENS, "_count"),
+}
+"""What a pod did, and how long it took."""
+CLOCK: Final = "clock_"
+"""Before the quantile of the SM clock in parts about it."""
+_CLOCK_QUANTILES: Final = (0.125, 0.375, 0.625, 0.875)
+"""Stand for a quarter of the window each."""
+_POD_ENERGY: Final = "dynawatt_pod_energy_joules_total"
+_GPU_CLOCK: Final = "dynawatt_gpu_sm_clock_hertz"
 
 FAMILY_OF: Final[Mapping[str, str]] = {
     "age_s": _RUNNING[0],
@@ -87,6 +103,23 @@ def histogram_query(scope: Scope, namespace: str, shapes: Mapping[str, Sequence[
             series = _once(key, _newest(key, "increase", names, window))
             parts.append(tagged(f"sum by (le) ({series})", **{WHAT: what, SHAPE: shape}))
     return union(parts)
+
+
+def work_query(scope: Scope, namespace: str, pods: Sequence[WatchedPod], window_s: int) -> str:
+    """What each pod did over a window, by vLLM's counters; what its GPUs used and their clocks, by the agents' metrics.
+
+    The agents' name pods as Kubernetes does, by the labels ``namespace`` and ``pod``.
+    """
+    key, window = scope.pod_label, f"{{{scope.selector(namespace, pods)}}}[{window_s}s]"
+    held = f"{{{joined(equals('namespace', namespace), one_of('pod', sorted(pod.name for pod in pods)))}}}[{window_s}s]"
+    parts = {"scrapes": f"max by ({key}) (count_over_time({_RUNNING[0]}{window}))"}
+    for what, names in WORK.items():
+        parts[what] = f"sum by ({key}) ({_once(key, _newest(key, 'increase', names, window))})"
+    parts["energy_samples"] = f"max by (pod) (count_over_time({_POD_ENERGY}{held}))"
+    parts["energy_j"] = f"max by (pod) (increase({_POD_ENERGY}{held}))"
+    for quantile in _CLOCK_QUANTILES:
+        parts[f"{CLOCK}{quantile}"] = f"avg by (pod) (quantile_over_time({quantile}, {_GPU_CLOCK}{held}))"
+    return union([tagged(query, **{WHAT: what}) for what, query in parts.items()])
 
 
 def arrivals_query(scope: Scope, namespace: str, deployment: str, slot_s: int) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import yaml
 
+from dynawatt.adapters.engine_settings import changed_flags
 from dynawatt.api.group import API_VERSION
 from dynawatt.api.llmservice import Knob, LLMServiceSpec
 from dynawatt.cli.simulate.options import Slo
@@ -20,14 +21,9 @@ _KNOBS: Final = {Step.CLOCK: (Knob.CLOCK,), Step.REPLICAS: (Knob.CLOCK, Knob.REP
 
 def vllm_flags(shape: ReplicaShape, before: ReplicaShape) -> list[str]:
     """Flags of a shape that differ from those before."""
-    new, old = shape.settings, before.settings
-    pairs = [
-        ("--tensor-parallel-size", shape.replica.tensor_parallel, before.replica.tensor_parallel),
-        ("--max-num-batched-tokens", new.max_num_batched_tokens, old.max_num_batched_tokens),
-        ("--max-num-seqs", new.max_num_seqs, old.max_num_seqs),
-        ("--long-prefill-token-threshold", new.long_prefill_token_threshold, old.long_prefill_token_threshold),
-    ]
-    return [f"{flag}={value}" for flag, value, earlier in pairs if value != earlier]
+    degree = shape.replica.tensor_parallel
+    resized = [] if degree == before.replica.tensor_parallel else [f"--tensor-parallel-size={degree}"]
+    return [*resized, *changed_flags(shape.settings, before.settings)]
 
 
 def llmservice(advice: Advice, step: Step, slo: Slo, deployment: str, namespace: str) -> dict[str, Any]:

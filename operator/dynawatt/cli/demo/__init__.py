@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from dynawatt.cli.demo.faults import Fault
 from dynawatt.cli.demo.run import run_demo
 from dynawatt.cli.demo.scenario import TraceFit, load_scenario
 
@@ -34,6 +35,7 @@ def demo(
     ] = TraceFit.TIMELAPSE,
     start_offset_s: Annotated[float, typer.Option(min=0, help="Where in the trace to start.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
+    fault: Annotated[Fault | None, typer.Option(help="Let something go wrong under load.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the sandbox running at the end.")] = False,
 ) -> None:
     """Run a real Kubernetes control plane, the operator, agents and Prometheus with simulated GPUs under load.
@@ -48,4 +50,4 @@ def demo(
         start_offset_s=start_offset_s,
         seed=seed,
     )
-    run_demo(scenario, json_file=json_file, keep=keep)
+    run_demo(scenario, json_file=json_file, fault=fault, keep=keep)

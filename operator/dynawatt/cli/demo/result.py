@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dynawatt.api.llmservice import Knob
+from dynawatt.cli.demo.faults import OperatorKill
 from dynawatt.cli.demo.scenario import Scenario
 from dynawatt.cli.demo.watching import ServiceWatch
 from dynawatt.load.report import LoadReport
@@ -24,6 +25,8 @@ class DemoResult:
     watch: ServiceWatch
     energy_j: float
     duration_s: float
+    fault: OperatorKill | None = None
+    """What was done to it on purpose."""
 
     @property
     def baseline_energy_j(self) -> float:
@@ -38,6 +41,11 @@ class DemoResult:
     def changes(self, knob: Knob) -> int:
         """How often a knob was changed."""
         return sum(change.knob is knob for change in self.watch.changes)
+
+    @property
+    def reshapes(self) -> int:
+        """How often the first replicas of another tensor-parallel size were started."""
+        return sum(change.knob is Knob.SHAPE and change.from_.startswith("0 of ") for change in self.watch.changes)
 
     def _clocks(self) -> str:
         """Between what means of all GPUs that pods held the agents moved them."""
@@ -58,7 +66,12 @@ class DemoResult:
             "requests": self.report.requests,
             "failed_requests": self.report.failed,
             "clock_mhz": {"lowest": lowest_mhz, "highest": highest_mhz},
-            "changes": {"replicas": self.changes(Knob.REPLICAS), "clock": self.changes(Knob.CLOCK)},
+            "changes": {
+                "replicas": self.changes(Knob.REPLICAS),
+                "clock": self.changes(Knob.CLOCK),
+                "tensor_parallel": self.reshapes,
+            },
+            "fault": None if self.fault is None else self.fault.to_json(),
             "decisions": [decision.to_dict() for decision in self.watch.decisions],
             "duration_s": self.duration_s,
             "gpus": scenario.gpus,
@@ -91,9 +104,9 @@ class DemoResult:
         table.add_row("TBT within objective", f"{static.tbt_attainment:.2%}", _share(report.attainment.tbt))
         table.add_row("failed requests", "-", str(report.failed))
         table.add_row("requests sent to a second replica", "-", str(report.retried))
-        counts = [change.to for change in self.watch.changes if change.knob is Knob.REPLICAS]
         default_mhz = scenario.models.gpu.default_clock_mhz
-        table.add_row("replicas", str(scenario.replicas), " > ".join([str(scenario.replicas), *counts]))
+        before = f"{scenario.replicas} x TP{scenario.models.tensor_parallel}"
+        table.add_row("replicas", before, " > ".join(self.watch.fleets))
         table.add_row("SM clock (MHz)", str(default_mhz), self._clocks())
         console.print(table)
         fleet = f"{scenario.replicas} replicas of {scenario.models.tensor_parallel} GPUs at {default_mhz} MHz"
@@ -103,6 +116,8 @@ class DemoResult:
             f"{scenario.models.released_w:.0f} W.",
             style="dim",
         )
+        if self.fault is not None:
+            console.print(self.fault.told)
         verdict = "less" if self.saving_fraction >= 0 else "MORE"
         ttft, tbt = _share(report.attainment.ttft), _share(report.attainment.tbt)
         console.print(

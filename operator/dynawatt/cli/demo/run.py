@@ -16,9 +16,11 @@ from rich.live import Live
 
 from dynawatt.adapters.kubernetes.client import api_client
 from dynawatt.cli.demo.agents import Agents
+from dynawatt.cli.demo.faults import Fault, OperatorKill
 from dynawatt.cli.demo.result import DemoResult
 from dynawatt.cli.demo.scenario import GPU, GPUS_PER_NODE, Scenario
 from dynawatt.cli.demo.view import DemoView
+from dynawatt.cli.demo.warming import warm_models
 from dynawatt.cli.demo.watching import ServiceWatch
 from dynawatt.cli.sandbox_view import show_progress
 from dynawatt.errors import InvalidInputError, OperationError
@@ -29,12 +31,14 @@ from dynawatt.sandbox.build import ensure_built
 from dynawatt.sandbox.cluster import Sandbox
 from dynawatt.sandbox.options import SandboxOptions
 
+_STARTUP_S: Final = 6
+"""Three minutes in the time lapse of the load."""
 _READY_TIMEOUT_S: Final = 120.0
 _GIVE_BACK_TIMEOUT_S: Final = 120.0
 _PLAIN_EVERY_S: Final = 10
 
 
-def run_demo(scenario: Scenario, *, json_file: Path | None, keep: bool) -> None:
+def run_demo(scenario: Scenario, *, json_file: Path | None, fault: Fault | None, keep: bool) -> None:
     """Run it to the end; the sandbox is ended in any case.
 
     Raises InvalidInputError for a file that cannot be written, OperationError when a part of the demo fails.
@@ -43,20 +47,25 @@ def run_demo(scenario: Scenario, *, json_file: Path | None, keep: bool) -> None:
         raise InvalidInputError(f"--json {json_file}: its folder does not exist; create it first")
     console = Console()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    options = SandboxOptions(name="demo", nodes=scenario.nodes, gpus_per_node=GPUS_PER_NODE, gpu=GPU)
+    options = SandboxOptions(
+        name="demo", nodes=scenario.nodes, gpus_per_node=GPUS_PER_NODE, gpu=GPU, startup_s=_STARTUP_S
+    )
     with show_progress() as progress:
         kubectl = _Kubectl(ensure_built(progress)["kubectl"])
+    warm_models(scenario, scenario.models.gpu.product, console)
+    with show_progress() as progress:
         sandbox = Sandbox.up(options, progress)
     kubectl.kubeconfig = sandbox.kubeconfig
     try:
         console.print(f"Kubernetes, Prometheus, the operator and {options.nodes} agents are up: {scenario.source}.")
         _deploy(scenario, kubectl, console)
-        report, watch, energy_j, duration_s = asyncio.run(_under_load(scenario, sandbox, console))
+        kill = None if fault is None else OperatorKill(sandbox)
+        report, watch, energy_j, duration_s = asyncio.run(_under_load(scenario, sandbox, kill, console))
         sandbox.check()
         _give_back(scenario, sandbox, kubectl, console)
         with console.status("Replaying the same load on the static fleet"):
             static = scenario.replay_static(duration_s)
-        result = DemoResult(scenario, report, static, watch, energy_j, duration_s)
+        result = DemoResult(scenario, report, static, watch, energy_j, duration_s, kill)
         result.show(console)
         if json_file is not None:
             json_file.write_text(json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8")
@@ -91,7 +100,7 @@ def _deploy(scenario: Scenario, kubectl: _Kubectl, console: Console) -> None:
     kubectl.apply([scenario.llmservice])
     with console.status(f"Waiting for {scenario.replicas} vLLM replicas to load the model"):
         _until(
-            lambda: kubectl.run("get", "deployment/llama-70b", "-o=jsonpath={.status.readyReplicas}"),
+            lambda: kubectl.run("get", "deployment/llama-8b", "-o=jsonpath={.status.readyReplicas}"),
             str(scenario.replicas),
             timeout_s=_READY_TIMEOUT_S,
             what="the vLLM Deployment is Ready",
@@ -105,8 +114,8 @@ def _deploy(scenario: Scenario, kubectl: _Kubectl, console: Console) -> None:
 def _give_back(scenario: Scenario, sandbox: Sandbox, kubectl: _Kubectl, console: Console) -> None:
     default_mhz = scenario.models.gpu.default_clock_mhz
     with console.status("Deleting the LLMService: everything is given back"):
-        kubectl.run("delete", "llmservice/llama-70b", f"--timeout={_GIVE_BACK_TIMEOUT_S:.0f}s")
-        replicas = kubectl.run("get", "deployment/llama-70b", "-o=jsonpath={.spec.replicas}")
+        kubectl.run("delete", "llmservice/llama-8b", f"--timeout={_GIVE_BACK_TIMEOUT_S:.0f}s")
+        replicas = kubectl.run("get", "deployment/llama-8b", "-o=jsonpath={.spec.replicas}")
         if replicas != str(scenario.replicas):
             raise OperationError(
                 f"the Deployment has {replicas} replicas after giving back: must be {scenario.replicas}"
@@ -134,13 +143,14 @@ def _until(ask: Callable[[], object], wanted: object, *, timeout_s: float, what:
 
 
 async def _under_load(
-    scenario: Scenario, sandbox: Sandbox, console: Console
+    scenario: Scenario, sandbox: Sandbox, kill: OperatorKill | None, console: Console
 ) -> tuple[LoadReport, ServiceWatch, float, float]:
     """Report, what was watched, energy in J and duration in s of the load."""
-    watch = ServiceWatch(api_client(sandbox.kubeconfig), Agents(sandbox.agent_urls()), "default", "llama-70b")
+    watch = ServiceWatch(api_client(sandbox.kubeconfig), Agents(sandbox.agent_urls()), "default", "llama-8b")
     follower = asyncio.create_task(watch.follow())
+    killing = None if kill is None else asyncio.create_task(kill.run(scenario.trace.span_s))
     try:
-        async with ServiceEndpoints(ObjectName("default", "llama-70b"), sandbox.kubeconfig) as endpoints:
+        async with ServiceEndpoints(ObjectName("default", "llama-8b"), sandbox.kubeconfig) as endpoints:
             with _showing(scenario, watch, console) as on_progress:
                 start_s, start_j = await watch.energy()
                 report = await replay(
@@ -151,6 +161,8 @@ async def _under_load(
                     options=ReplayOptions(model=scenario.model),
                 )
                 end_s, end_j = await watch.energy()
+        if killing is not None:
+            await killing
     finally:
         follower.cancel()
     return report, watch, end_j - start_j, end_s - start_s

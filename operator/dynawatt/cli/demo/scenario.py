@@ -33,7 +33,7 @@ from dynawatt.workload.trace import ScaleMode, Trace
 
 GPU: Final = "h100-sxm"
 GPUS_PER_NODE: Final = 8
-_REPLICAS: Final = 4
+_REPLICAS: Final = 1
 """Replicas that the load is scaled to need at its peak."""
 _PEAK_WINDOW_S: Final = 60.0
 """The peak minute; of a load shorter than four minutes, its peak quarter."""
@@ -76,8 +76,8 @@ class Scenario:
 
     @property
     def nodes(self) -> int:
-        """GPU nodes of the sandbox: one per static replica."""
-        return max(_REPLICAS, self.replicas)
+        """GPU nodes of the sandbox: one per static replica, and one to spare, without which no shape can change."""
+        return max(_REPLICAS, self.replicas) + 1
 
     @property
     def gpus(self) -> int:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from dynawatt.api.llmservice_status import Decision
 from dynawatt.cli.demo.scenario import Scenario
-from dynawatt.cli.demo.watching import ServiceWatch
+from dynawatt.cli.demo.watching import ServiceWatch, asked_for
 from dynawatt.load.report import LoadProgress
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -88,8 +88,9 @@ class DemoView:
 
     @staticmethod
     def replicas(watch: ServiceWatch) -> str:
-        """Ready and desired."""
-        return watch.status.summary.replicas if watch.status.summary else "-"
+        """Ready and desired, and of which sizes they are."""
+        summary = watch.status.summary
+        return f"{summary.replicas}, {asked_for(watch.status)}" if summary else "-"
 
     def _latency(self, progress: LoadProgress) -> Table:
         table = Table(box=None, padding=(0, 2))
@@ -122,8 +123,9 @@ class DemoView:
             Text(f"  predicted {chosen.predicted_watts} W{_predicted(decision)}; also looked at:", style="dim"),
         ]
         for other in decision.runners_up:
-            point = f"{other.replicas} x {other.clock_megahertz} MHz"
-            lines.append(Text(f"    {point:16} {other.predicted_watts:6} W  {other.why_not}", style="dim"))
+            size = f" x TP{other.tensor_parallel_size}" if other.tensor_parallel_size else ""
+            point = f"{other.replicas}{size} at {other.clock_megahertz} MHz"
+            lines.append(Text(f"    {point:20} {other.predicted_watts:6} W  {other.why_not}", style="dim"))
         return Group(*lines)
 
     @staticmethod

@@ -15,6 +15,12 @@ from dynawatt.api.llmservice_status import Change, Decision, LLMServiceStatus
 from dynawatt.cli.demo.agents import Agents, NodeReading, energy_now
 
 
+def asked_for(status: LLMServiceStatus) -> str:
+    """Desired replicas by tensor-parallel size, such as ``2 x TP8 + 1 x TP4``."""
+    shapes = [shape for shape in status.shapes if shape.desired_replicas]
+    return " + ".join(f"{shape.desired_replicas} x TP{shape.tensor_parallel_size}" for shape in shapes)
+
+
 @dataclass(slots=True)
 class ServiceWatch:
     """Polls; what it saw last is free to read."""
@@ -26,6 +32,8 @@ class ServiceWatch:
     status: LLMServiceStatus = field(default_factory=LLMServiceStatus)
     decisions: list[Decision] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    fleets: list[str] = field(default_factory=list)
+    """What replicas were asked for, one after the other, such as ``2 x TP8 + 1 x TP4``."""
     readings: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=15))
     """(time, energy of all GPUs), in s and J."""
     clock_mhz: float | None = None
@@ -63,6 +71,9 @@ class ServiceWatch:
 
     def _take(self, status: LLMServiceStatus) -> None:
         self.status = status
+        fleet = asked_for(status)
+        if fleet and fleet != (self.fleets[-1] if self.fleets else None):
+            self.fleets.append(fleet)
         if status.last_decision is not None and status.last_decision not in self.decisions:
             self.decisions.append(status.last_decision)
         self.changes.extend(change for change in reversed(status.last_changes) if change not in self.changes)
