@@ -75,7 +75,7 @@ class Rollout:
         """The next step towards the plan, told in the status; None where nothing can be decided."""
         runtime, spec, target, draft = tick.runtime, tick.spec, tick.target, tick.draft
         state = runtime.planned_for
-        if state is None or not plan.carried:  # what carries nothing decides nothing
+        if state is None or not (plan.carried or plan.wanted):
             return None
         curve = state.curves[plan.shape]
         shape = Shape(curve.gpus, gpu_product=runtime.product)
@@ -86,6 +86,10 @@ class Rollout:
         nodes = node_rooms(
             tick.inventory, runtime.product, target.workloads, self._view.pods(), elastic=self._elastic_nodes
         )
+        room = Room(counts, nodes, spec.max_gpus)
+        if not plan.carried:  # what carries nothing decides nothing
+            _report_lack(plan, state, room, draft)
+            return None
         step = next_step(
             {goal: plan.replicas},
             counts,
@@ -100,7 +104,9 @@ class Rollout:
         if (in_vain := turned_away_from(draft, counts, goal)) is not None:
             goal, step = in_vain, Step(StepKind.ROLL_BACK, RESHAPE_FAILED, f"{in_vain} did not become Ready in time")
         _report(step, goal, spec, draft)
-        return Decided(step, goal, shape, curve.startup_s, Room(counts, nodes, spec.max_gpus))
+        if step.kind is StepKind.DONE:
+            _report_lack(plan, state, room, draft)
+        return Decided(step, goal, shape, curve.startup_s, room)
 
     async def carry_out(self, tick: Tick, decided: Decided) -> None:
         """Write what a step asks for. Raises API_ERRORS."""
@@ -181,6 +187,14 @@ def _needed_rps(state: ServiceState, plan: ServicePlan) -> float:
     """Load to be ready for until a replica that is started now is Ready."""
     lead = int(state.curves[plan.shape].startup_s / state.demand.slot_s) + 2
     return max(state.present_rps, float(state.demand.high_rps[:lead].max()))
+
+
+def _report_lack(plan: ServicePlan, state: ServiceState, room: Room, draft: StatusDraft) -> None:
+    """That another shape would serve better, and what it has no room for."""
+    if plan.wanted is None or room.replicas(gpus := state.curves[plan.wanted.shape].gpus):
+        return
+    message = f"{plan.wanted.replicas} x {plan.wanted.shape} would serve better: {room.lack(gpus)}"
+    draft.set(ConditionType.PROGRESSING, False, Reason.NO_SPARE_CAPACITY, message)
 
 
 def _report(step: Step, goal: str, spec: LLMServiceSpec, draft: StatusDraft) -> None:

@@ -6,6 +6,7 @@ from dynawatt.planning import service
 from dynawatt.planning.clocks import clocks_now, fleet_clock
 from dynawatt.planning.course import total_j
 from dynawatt.planning.options import least
+from dynawatt.planning.present import threshold_j
 from dynawatt.planning.runners_up import Decided, runners_up
 from dynawatt.planning.service import Fleet, ServicePlan
 
@@ -55,7 +56,16 @@ class _Explainer:
             reason=reason,
             message=message,
             runners_up=tuple(runners_up(self.decided)),
+            wanted=self._wanted(fleet),
         )
+
+    def _wanted(self, fleet: tuple[int, int]) -> Fleet | None:
+        present, own = self.present, self.present.own
+        decided_j = self.costs_j + threshold_j(present, self.decided.changes)
+        best = least(np.where(own.allowed, decided_j, np.inf))
+        if present.fits[best] or own.service.starting.any() or decided_j[best] >= decided_j[fleet]:
+            return None
+        return Fleet(list(own.service.state.curves)[best[0]], best[1])
 
     def _carried(self) -> float:
         """Least part of the load to be ready for that is carried, from when a replica started now is Ready."""

@@ -104,6 +104,8 @@ class ServicePlan:
     """CamelCase, as conditions and Events take it."""
     message: str
     runners_up: Sequence[RunnerUp] = field(default_factory=tuple)
+    wanted: Fleet | None = None
+    """What would have been decided if replicas of it had room; None where room is not what is missing."""
 
 
 def unusable(state: ServiceState, slots: int, slot_s: float) -> str | None:
