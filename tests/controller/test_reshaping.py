@@ -114,7 +114,7 @@ async def test_four_and_four_free_on_two_nodes_are_not_eight(monkeypatch):
     await running.run(3)
     status, reason, message = running.told("Progressing")
     assert (status, reason) == ("False", "NoSpareCapacity")
-    assert message.endswith("missing: each needs 8 free GPUs on one node, the freest has 4")
+    assert message.endswith("each needs 8 free GPUs on one node, the freest has 4")
     assert running.replicas() == BEFORE
     running.cluster.pods_.pop()
     await running.run(30, until=lambda: running.serving() == {"llama": 0, "tp8": 1})

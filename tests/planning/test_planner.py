@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from dynawatt.errors import InvalidInputError
 from dynawatt.planning.planner import UnitCommitmentPlanner
+from dynawatt.planning.service import Fleet
 
 from .clusters import Cluster
 from .services import curve, state
@@ -87,6 +88,15 @@ def test_four_free_gpus_on_each_of_two_nodes_are_not_eight():
     assert plan(what, free=[4, 4]).replicas == 1
     assert plan(what, free=[8]).replicas == 2
     assert plan(what, free=[4, 4]).reason == "SLOUnreachable"
+
+
+def test_what_only_has_no_room_is_named():
+    large = curve("large", gpus=8)
+    small = curve("small", gpus=2, capacities=((1000, 4.0), (2000, 9.0)))
+    what = state(large, small, ready={"large": 2}, rates=(8.0,) * 12)
+    assert plan(what, free=[1, 1, 1, 1]).wanted == Fleet("small", plan(what, free=[4, 4]).replicas)
+    assert plan(what, free=[4, 4]).wanted is None
+    assert plan(replace(what, may_reshape=False), free=[1, 1, 1, 1]).wanted is None
 
 
 @pytest.mark.parametrize("rates", [(1.0,) * 6, (8.0,) * 6, (30.0,) * 6])

@@ -34,7 +34,6 @@ from dynawatt.controller.shape_models import (
 from dynawatt.controller.surfaces import SurfaceStore
 from dynawatt.controller.target import ShapedWorkload, Target, shape_name
 from dynawatt.controller.tick import Tick
-from dynawatt.controller.windows import is_open
 from dynawatt.errors import InvalidInputError
 from dynawatt.forecast.rate import RateForecast
 from dynawatt.forecast.slots import SLOT_S, WEEK_SLOTS
@@ -135,20 +134,20 @@ class Modeller:
             max_gpus=spec.max_gpus,
             attainment=spec.slo.attainment_target,
             may_scale=may_scale,
-            may_reshape=may_scale and Knob.SHAPE in spec.knobs,
+            may_reshape=may_scale and Knob.SHAPE in spec.knobs and (unknown or self._may_reshape(tick)),
             may_set_clock=Knob.CLOCK in spec.knobs,
             since_change_s=draft.since_scaled_s,
             goal=_goal(tick),
         )
 
     def _may_reshape(self, tick: Tick) -> bool:
-        """Whether another shape may be planned; a change under way is finished first, and not soon turned back."""
-        return (
-            Knob.SHAPE in tick.spec.knobs
-            and is_open(tick.spec.change_windows, tick.draft.now)
-            and _goal(tick) is None
-            and tick.draft.since_reshaped_s > self._settings.reshape_dwell_s
-        )
+        """Whether another shape may be planned: a change under way is finished first, and none soon turned back.
+
+        One that failed is tried again when its own time has come.
+        """
+        failed = tick.draft.status.reshape is not None and tick.draft.status.reshape.retry_time is not None
+        rested = tick.draft.since_reshaped_s > self._settings.reshape_dwell_s
+        return _goal(tick) is None and (failed or rested)
 
     def _curves(self, tick: Tick) -> dict[str, ShapeCurve]:
         """Of all shapes whose latency model is there, without empty ones that failed to start."""

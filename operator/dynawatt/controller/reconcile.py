@@ -14,7 +14,7 @@ from dynawatt.adapters.kubernetes.cluster import Cluster
 from dynawatt.adapters.kubernetes.mirror import Mirror
 from dynawatt.adapters.vllm_load.source import LoadSource
 from dynawatt.api.conditions import ConditionType, Reason, find_condition
-from dynawatt.api.llmservice import Knob, LLMServiceSpec, Mode
+from dynawatt.api.llmservice import Knob, LLMServiceSpec, Mode, Scaler
 from dynawatt.controller.calibrating import Calibrator
 from dynawatt.controller.choosing import ShapeChoice
 from dynawatt.controller.clocks import ServiceClocks
@@ -209,7 +209,9 @@ class Reconciler:
             return
         conflict = self._report_conflicts(tick)
         may_scale = spec.scales and target.drain_problem is None and conflict is None
-        state = await self._modeller.look(tick, may_scale=may_scale)
+        # Whoever scales by dynawatt_desired_replicas is told a number, and may do with it what it likes.
+        advises = Knob.REPLICAS in spec.knobs and spec.replicas.scaled_by is Scaler.EXTERNAL
+        state = await self._modeller.look(tick, may_scale=may_scale or (advises and target.drain_problem is None))
         await self._calibrator.look(tick)
         if spec.paused:
             runtime.forget_plan()
