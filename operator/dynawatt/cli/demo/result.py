@@ -109,7 +109,7 @@ class DemoResult:
         table.add_row("replicas", before, " > ".join(self.watch.fleets))
         table.add_row("SM clock (MHz)", str(default_mhz), self._clocks())
         console.print(table)
-        fleet = f"{scenario.replicas} replicas of {scenario.models.tensor_parallel} GPUs at {default_mhz} MHz"
+        fleet = f"{counted(scenario.replicas)} of {scenario.models.tensor_parallel} GPUs at {default_mhz} MHz"
         console.print(
             f"The baseline is the same load through the same models without the controller: {fleet}, sized for the "
             f"peak minute. All {scenario.gpus} GPUs count on both sides; a GPU that no pod requests draws "
@@ -125,6 +125,11 @@ class DemoResult:
             f"first tokens and {tbt} of token gaps in time ({scenario.attainment:.0%} wanted).",
             style="bold",
         )
+
+
+def counted(replicas: int) -> str:
+    """As people say it."""
+    return "1 replica" if replicas == 1 else f"{replicas} replicas"
 
 
 def _share(share: float | None) -> str:

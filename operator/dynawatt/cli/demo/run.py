@@ -17,7 +17,7 @@ from rich.live import Live
 from dynawatt.adapters.kubernetes.client import api_client
 from dynawatt.cli.demo.agents import Agents
 from dynawatt.cli.demo.faults import Fault, OperatorKill
-from dynawatt.cli.demo.result import DemoResult
+from dynawatt.cli.demo.result import DemoResult, counted
 from dynawatt.cli.demo.scenario import GPU, GPUS_PER_NODE, Scenario
 from dynawatt.cli.demo.view import DemoView
 from dynawatt.cli.demo.warming import warm_models
@@ -98,7 +98,7 @@ class _Kubectl:
 def _deploy(scenario: Scenario, kubectl: _Kubectl, console: Console) -> None:
     kubectl.apply(scenario.manifests)
     kubectl.apply([scenario.llmservice])
-    with console.status(f"Waiting for {scenario.replicas} vLLM replicas to load the model"):
+    with console.status(f"Waiting for {counted(scenario.replicas)} of vLLM to load the model"):
         _until(
             lambda: kubectl.run("get", "deployment/llama-8b", "-o=jsonpath={.status.readyReplicas}"),
             str(scenario.replicas),
@@ -106,8 +106,8 @@ def _deploy(scenario: Scenario, kubectl: _Kubectl, console: Console) -> None:
             what="the vLLM Deployment is Ready",
         )
     console.print(
-        f"{scenario.replicas} replicas of {scenario.model} on {scenario.models.tensor_parallel} GPUs each are Ready, "
-        "sized for the peak minute at the default clock. examples/llmservice.yaml puts them in dynawatt's hands."
+        f"Ready: {counted(scenario.replicas)} of {scenario.model} on {scenario.models.tensor_parallel} GPUs each, sized "
+        "for the peak minute at the default clock. examples/llmservice.yaml puts them in dynawatt's hands."
     )
 
 
@@ -126,7 +126,8 @@ def _give_back(scenario: Scenario, sandbox: Sandbox, kubectl: _Kubectl, console:
             timeout_s=_GIVE_BACK_TIMEOUT_S,
             what=f"all GPUs run at {default_mhz} MHz",
         )
-    console.print(f"Given back: the Deployment asks for {replicas} replicas again, clocks are at their defaults.")
+    asked = counted(scenario.replicas)
+    console.print(f"Given back: the Deployment asks for {asked} again, clocks are at their defaults.")
 
 
 def _clocks_mhz(sandbox: Sandbox) -> set[float]:
