@@ -214,7 +214,7 @@ class OneCluster:
 @pytest.fixture
 def cluster(monkeypatch):
     monkeypatch.setattr("dynawatt.adapters.kubernetes.client.api_client", lambda kubeconfig: None)
-    monkeypatch.setattr("dynawatt.adapters.kubernetes.cluster.Cluster", OneCluster)
+    monkeypatch.setattr("dynawatt.adapters.kubernetes.reader.ClusterReader", OneCluster)
 
 
 def test_a_deployment_in_a_cluster_has_the_gpus_of_its_nodes(cluster):

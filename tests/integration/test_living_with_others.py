@@ -137,7 +137,7 @@ def test_gitops_is_told_what_to_ignore_and_not_fought(observed, dynawatt_kubectl
 
 
 def desired_replicas(sandbox, service):
-    query = urllib.parse.urlencode({"query": f'dynawatt_desired_replicas{{service="{service.name}"}}'})
+    query = urllib.parse.urlencode({"query": f'dynawatt_desired_replicas{{llmservice="{service.name}"}}'})
     with urllib.request.urlopen(f"{sandbox.prometheus_url}/api/v1/query?{query}", timeout=10) as answer:
         found = json.load(answer)["data"]["result"]
     return [float(one["value"][1]) for one in found]

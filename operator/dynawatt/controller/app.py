@@ -144,6 +144,8 @@ def _kopf_settings() -> kopf.OperatorSettings:
     settings.watching.connect_timeout = 30
     settings.networking.request_timeout = 30
     settings.execution.max_workers = 4
+    # A deletion waits for a tick that is under way, and by default looks for its end only once a minute.
+    settings.background.cancellation_polling = 1
     return settings
 
 

@@ -35,20 +35,12 @@ class ShapeChoice:
         present = {workload.settings.tensor_parallel_size for workload in target.workloads}
         found, refused = {}, []
         for size in spec.tensor_parallel_sizes or TENSOR_PARALLEL_SIZES:
-            if size in present or is_barred(
-                tick.draft, sibling_name(target.template.name, Shape(size, gpu_product=product))
-            ):
+            shape = Shape(size, gpu_product=product)
+            if size in present or is_barred(tick.draft, sibling_name(target.template.name, shape)):
                 continue
-            try:
-                models = shape_models(replace(target.settings, tensor_parallel_size=size), product)
-            except InvalidInputError as error:  # the model does not fit so few GPUs, or its heads do not divide
-                refused.append(str(error))
-                continue
-            problems = shape_refusals(
-                target.template.deployment, target.settings, Shape(size, gpu_product=product), _limits(tick, models)
-            )
-            refused += [problem.message for problem in problems]
-            if not problems:
+            models, problems = _judge(tick, shape)
+            refused += problems
+            if models is not None and not problems:
                 found[models.name] = models
         if refused and spec.tensor_parallel_sizes is not None:  # by default only what works is meant
             tick.draft.set(ConditionType.PROGRESSING, False, Reason.RESHAPE_REFUSED, "; ".join(refused))
@@ -70,11 +62,25 @@ class ShapeChoice:
         return runtime.refusals[1]
 
 
-def _limits(tick: Tick, models: ShapeModels) -> ShapeLimits:
+def _judge(tick: Tick, shape: Shape) -> tuple[ShapeModels | None, list[str]]:
+    """What is known of a shape, and why it cannot run."""
+    target, models, unknown = tick.target, None, []
+    settings = replace(target.settings, tensor_parallel_size=shape.tensor_parallel_size)
+    try:
+        models = shape_models(settings, tick.runtime.product)
+    except InvalidInputError as error:  # the model does not fit so few GPUs, its heads do not divide, or no node fits
+        unknown = [str(error)]
+    problems = shape_refusals(target.template.deployment, target.settings, shape, _limits(tick, models))
+    return models, [problem.message for problem in problems] or unknown
+
+
+def _limits(tick: Tick, models: ShapeModels | None) -> ShapeLimits:
+    largest = tick.inventory.largest(tick.runtime.product, tick.target.template.node_selector)
+    if models is None:
+        return ShapeLimits(largest)
     architecture = models.replica.model.architecture
-    selector = tick.target.template.node_selector
     return ShapeLimits(
-        largest_node_gpus=tick.inventory.largest(tick.runtime.product, selector),
+        largest_node_gpus=largest,
         attention_heads=architecture.heads,
         kv_heads=architecture.kv_heads,
         context_tokens=architecture.context_tokens,

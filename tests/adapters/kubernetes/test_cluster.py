@@ -87,13 +87,13 @@ def test_what_changed_meanwhile_is_left_as_it_is(cluster: Cluster, api: Api, wri
     assert api.told == []
 
 
-@pytest.mark.parametrize("write", ["delete", "annotate"])
+@pytest.mark.parametrize("write", ["scale", "replace", "delete", "annotate"])
 def test_what_is_gone_need_not_be_changed(cluster: Cluster, api: Api, write: str) -> None:
     api.status = 404
     assert WRITES[write](cluster) is False
 
 
-@pytest.mark.parametrize(("write", "status"), [("scale", 404), ("create", 422), ("delete", 403), ("annotate", 500)])
+@pytest.mark.parametrize(("write", "status"), [("scale", 403), ("create", 422), ("delete", 403), ("annotate", 500)])
 def test_what_the_api_refuses_is_raised(cluster: Cluster, api: Api, write: str, status: int) -> None:
     api.status = status
     with pytest.raises(ApiException) as caught:

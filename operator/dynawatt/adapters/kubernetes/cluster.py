@@ -35,7 +35,7 @@ class Cluster:
         self._on_write = on_write
 
     def scale(self, deployment: KubernetesObject, replicas: int) -> bool:
-        """Set the replicas of a Deployment as it was read; False when somebody changed it meanwhile."""
+        """Set the replicas of a Deployment as it was read; False when it changed meanwhile or is gone."""
         metadata = deployment["metadata"]
         body = {
             "apiVersion": "autoscaling/v1",
@@ -51,7 +51,7 @@ class Cluster:
         return self._sent("POST", path, deployment)
 
     def replace_deployment(self, deployment: KubernetesObject) -> bool:
-        """Put a sibling in the place of the version that it was made from; False when that has changed meanwhile."""
+        """Put a sibling in the place of the version that it was made from; False when that changed or is gone."""
         return self._sent("PUT", _deployment_path(deployment), deployment)
 
     def delete_deployment(self, deployment: KubernetesObject) -> bool:
@@ -109,7 +109,7 @@ class Cluster:
         try:
             request_json(self._api, method, path, query=query, body=body, content_type=content_type)
         except Exception as error:
-            if is_conflict(error) or (method == "DELETE" and is_not_found(error)):
+            if is_conflict(error) or (method in ("PUT", "DELETE") and is_not_found(error)):
                 return False
             raise
         self._on_write(_VERBS[method], _resource(path))

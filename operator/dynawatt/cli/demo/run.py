@@ -106,8 +106,8 @@ def _deploy(scenario: Scenario, kubectl: _Kubectl, console: Console) -> None:
             what="the vLLM Deployment is Ready",
         )
     console.print(
-        f"Ready: {counted(scenario.replicas)} of {scenario.model} on {scenario.models.tensor_parallel} GPUs each, sized "
-        "for the peak minute at the default clock. examples/llmservice.yaml puts them in dynawatt's hands."
+        f"Ready: {counted(scenario.replicas)} of {scenario.model} on {scenario.models.tensor_parallel} GPUs each, "
+        "sized for the peak minute at the default clock. examples/llmservice.yaml puts them in dynawatt's hands."
     )
 
 
