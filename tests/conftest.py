@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from kubernetes.client import ApiClient
 
 from dynawatt.adapters.kubernetes.client import api_client, resource_path
@@ -28,6 +29,9 @@ from dynawatt.sandbox.options import SandboxOptions
 from dynawatt.workload.trace import Trace
 
 MODEL: Final = "meta-llama/Llama-3.1-8B-Instruct"
+settings.register_profile("dynawatt", deadline=None)  # how long a case takes depends on what else the machine does
+settings.load_profile("dynawatt")
+
 PATIENCE_S: Final = 90.0
 """The machine may be busy with something else: long, because nothing here is about speed."""
 
