@@ -79,7 +79,9 @@ class StatusDraft:
 
     @property
     def since_reshaped_s(self) -> float:
-        """Since a change of shape last went on; infinite where none did."""
+        """Since a change of shape last went on; infinite where none did, or all was given back since."""
+        if self.status.adopted is None:
+            return inf
         times = [change.time for change in self.status.last_changes if change.knob is Knob.SHAPE]
         return max(0.0, (self.now - max(times)).total_seconds()) if times else inf
 
