@@ -117,7 +117,7 @@ async def test_four_and_four_free_on_two_nodes_are_not_eight(monkeypatch):
     assert message.endswith("each needs 8 free GPUs on one node, the freest has 4")
     assert running.replicas() == BEFORE
     running.cluster.pods_.pop()
-    await running.run(30, until=lambda: running.serving() == {"llama": 0, "tp8": 1})
+    await running.run(60, until=lambda: running.serving() == {"llama": 0, "tp8": 1})
 
 
 WINDOW = {"schedule": "0 22 * * *", "durationMinutes": 60}

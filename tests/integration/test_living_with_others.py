@@ -106,8 +106,7 @@ def test_another_autoscaler_keeps_its_replicas(observed, create, until, kind, fi
     assert message.startswith(f"{kind} theirs changes the same Deployment")
     assert "`spec.replicas.scaledBy: External`" in message
     until(lambda: observed.condition("Ready")[:2] == ("False", reason), within_s=WAIT_S)
-    until(observed.claimed, within_s=WAIT_S)
-    until(observed.slowed, within_s=WAIT_S)  # clocks still follow the load
+    until(observed.claimed, within_s=WAIT_S)  # clocks still follow the load
     assert observed.deployment()["metadata"]["generation"] == generation
 
 
@@ -150,7 +149,7 @@ def test_an_external_scaler_is_told_a_number_and_nothing_is_written(observed, cr
     observed.until("Ready", "True", "Reconciled")
     observed.until("Conflicting", "False", "NoConflict")
     until(lambda: desired_replicas(dynawatt_sandbox, observed) == [1.0], within_s=WAIT_S)
-    until(observed.slowed, within_s=WAIT_S)
+    until(observed.claimed, within_s=WAIT_S)
     time.sleep(TICKS_S)
     assert observed.deployment()["metadata"]["generation"] == generation
     assert observed.replicas() == 2
