@@ -24,7 +24,7 @@ def demo(
     duration_s: Annotated[float, typer.Option(min=60, max=3600, help="Seconds of load.")] = 240.0,
     rate_scale: Annotated[
         float | None,
-        typer.Option(min=0.01, max=1000, help="Scale of the trace's rate; default: the static fleet needs one replica."),
+        typer.Option(min=0.01, max=1000, help="Scale of the rate; default: the static fleet needs one replica."),
     ] = None,
     fit: Annotated[
         TraceFit,
