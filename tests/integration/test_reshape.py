@@ -178,7 +178,7 @@ def no_free_cpu(wide, dynawatt_sandbox, dynawatt_kubectl):
     dynawatt_kubectl("delete", "pod", "--now", *names)
 
 
-@pytest.mark.skip(reason="takes minutes on a busy machine; tests/controller/test_resuming.py plays it until it is quicker")
+@pytest.mark.skip(reason="takes minutes; tests/controller/test_resuming.py plays it")
 def test_a_shape_that_does_not_start_is_rolled_back(wide, no_free_cpu, until):
     with wide.watched() as watched:
         wide.manage(**RESHAPING)
