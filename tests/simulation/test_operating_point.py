@@ -84,6 +84,14 @@ def test_more_requests_tell_saturation_more_exactly():
     assert np.ptp(few) > 2 * np.ptp(many)
 
 
+def test_saturation_with_long_answers_is_not_that_of_the_first_batch_alone():
+    # 1,024 at once: of a burst of little more, all prompts are read first and all answers end together.
+    shape = ReplicaShape(REPLICA, EngineSettings(2048, 1024, 2_000_000))
+    mix = LengthMix(np.array([600, 700, 800, 900]), np.array([380, 400, 420, 440]))
+    sustained_rps = saturation_rps(shape, mix, 1980, 60_000)
+    assert saturation_rps(shape, mix, 1980) == pytest.approx(sustained_rps, rel=0.02)
+
+
 def test_late_first_tokens_of_an_overload_count_as_missed():
     limit_rps = saturation_rps(SHAPE, EQUAL, 1980)
     point = simulate(unit_load(EQUAL, 1.0, 1000, seed=1), 3 * limit_rps, slo=objectives(0.5, 1.0))

@@ -37,8 +37,12 @@ _MOST_BURSTY: Final = 8.0
 """At most so many times the requests are measured of bursty loads."""
 _FEWEST_CLASS_REQUESTS: Final = 200
 """A class with fewer says little about its 99th percentile."""
+SATURATING: Final = 16_384
+"""Requests that tell what a replica can serve to within 1 %, where the default tells it to within some percent."""
 _BURST: Final = 1200
-"""Enough to know which loads are worth simulating."""
+"""Enough to know which loads are worth simulating, if they are several batches."""
+_BATCHES_OF_A_BURST: Final = 4
+"""In fewer, long answers all begin and end together, and only the first prefills keep the replica busy."""
 _ANY: Final = LatencyObjectives(((None, 1.0),), 1.0)
 """Objectives of a replica whose latency nobody looks at."""
 
@@ -101,11 +105,12 @@ def simulate_point(
 
 
 def saturation_rps(shape: ReplicaShape, mix: LengthMix, clock_mhz: float, requests: int = _BURST) -> float:
-    """Requests per second of a replica that never runs dry, because so many came at once.
+    """Requests per second of a replica that never runs dry, because so many came at once, several batches at least.
 
     Half of them are counted: of the default number, whose lengths happen to be longer or shorter than the mix's, the
     error is some percent. Raises InvalidInputError when no request fits into its KV cache.
     """
+    requests = max(requests, _BATCHES_OF_A_BURST * shape.settings.max_num_seqs)
     pick = _pick(mix, requests, np.random.default_rng(0))
     burst = Trace(np.zeros(requests), mix.input_tokens[pick], mix.output_tokens[pick])
     core = FleetCore([shape], _ANY, keep_requests=True)

@@ -20,7 +20,7 @@ from dynawatt.planning import attainment, governor_table
 from dynawatt.simulation.energy_tuning import tune_for_energy
 from dynawatt.simulation.fleet_core import ReplicaShape
 from dynawatt.simulation.governor_clocks import governor_clocks
-from dynawatt.simulation.operating_point import saturation_rps
+from dynawatt.simulation.operating_point import SATURATING, saturation_rps
 from dynawatt.simulation.settings import EngineSettings, QueueOrder
 from dynawatt.simulation.sizing import Demand, tune_chunk
 from dynawatt.simulation.surface_question import SurfaceQuestion
@@ -264,7 +264,8 @@ class Study:
         if key not in self._work:
             work_s = np.zeros(len(CLASS_NAMES))
             for index in np.flatnonzero(self.class_shares):
-                rps = saturation_rps(shape, self.mix_of([int(index)]), shape.replica.gpu.default_clock_mhz)
+                mix, clock_mhz = self.mix_of([int(index)]), shape.replica.gpu.default_clock_mhz
+                rps = saturation_rps(shape, mix, clock_mhz, SATURATING)
                 work_s[index] = 1 / rps
             self._work[key] = work_s
         return self._work[key]

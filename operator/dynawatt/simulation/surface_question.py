@@ -16,7 +16,7 @@ from dynawatt.workload.arrivals import check_cv
 from dynawatt.workload.mix import LengthMix
 from dynawatt.workload.objectives import LatencyObjectives
 
-SURFACE_VERSION: Final = 4
+SURFACE_VERSION: Final = 5
 """Part of every fingerprint: raise it when the same question gets another answer."""
 
 _CV_BINS_PER_OCTAVE: Final = 8

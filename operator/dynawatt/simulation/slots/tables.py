@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from dynawatt.perfmodel.models import Batch, chunk_pairs
 from dynawatt.perfmodel.surface import ClassLatency, Surface, SurfacePoint
 from dynawatt.simulation.fleet_core import ReplicaShape
-from dynawatt.simulation.operating_point import UnitLoad, saturation_rps, simulate_point
+from dynawatt.simulation.operating_point import SATURATING, UnitLoad, saturation_rps, simulate_point
 from dynawatt.simulation.slots.settling import Settled
 from dynawatt.simulation.surface_question import SurfaceQuestion
 from dynawatt.workload.classes import CLASS_NAMES
@@ -36,8 +36,6 @@ _BEYOND: Final = 3
 """Points between the end of a surface and saturation."""
 _NEARLY: Final = 0.98
 """Of saturation: a surface that reaches so far goes on as it ends."""
-_SATURATING: Final = 16_384
-"""Requests that tell what a replica can serve to within 1 %: a fleet a little too slow has a queue without end."""
 _LONG: Final = 0.99
 """A batch is taken to be done when requests of this quantile of the output lengths are."""
 
@@ -145,7 +143,7 @@ class SurfaceTable:
     def _limit_rps(self, clock_mhz: float) -> float:
         """Of a clock of the surface."""
         if clock_mhz not in self._limits_rps:
-            self._limits_rps[clock_mhz] = saturation_rps(self.shape, self.mix, clock_mhz, _SATURATING)
+            self._limits_rps[clock_mhz] = saturation_rps(self.shape, self.mix, clock_mhz, SATURATING)
         return self._limits_rps[clock_mhz]
 
     def at(self, clock_mhz: float, rate_rps: float, replicas: int) -> Operation:
