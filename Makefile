@@ -35,7 +35,7 @@ check: $(STAMP) ## Lint, types, import rule, generated files
 	@$(BIN)/dynawatt crds --check
 
 test: setup check ## All tests, those against the real control plane included
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 bench: setup ## Measure; writes tests/bench/out/*.json
 	@$(BIN)/pytest tests/bench -m bench --ignore=tests/bench/operator
