@@ -1,10 +1,9 @@
 import math
 import re
 import time
-from urllib.parse import parse_qs
 
-import httpx
 import pytest
+from aiohttp import web
 
 from dynawatt.adapters.pod_energy import pod_energies_j
 from dynawatt.adapters.prometheus import Prometheus
@@ -13,22 +12,19 @@ from dynawatt.ports import MetricsUnavailable
 from .recorded_prometheus import prometheus_over
 
 
-def prometheus(answer):
-    return Prometheus("http://prometheus.test", transport=httpx.MockTransport(answer))
-
-
 def answering(values, asked):
-    def answer(request):
-        asked.extend(parse_qs(request.content.decode())["query"])
+    async def answer(request, form):
+        asked.extend(form["query"])
         result = [{"metric": {"pod": pod}, "value": [1.0, str(value)]} for pod, value in values.items()]
-        return httpx.Response(200, json={"status": "success", "data": {"resultType": "vector", "result": result}})
+        return web.json_response({"status": "success", "data": {"resultType": "vector", "result": result}})
 
     return answer
 
 
-async def test_all_pods_are_asked_for_at_once():
+async def test_all_pods_are_asked_for_at_once(prometheus):
     asked = []
-    found = await pod_energies_j(prometheus(answering({"a-1": 5.5, "b": 7.0}, asked)), "prod", {"b", "a-1", "c.d"})
+    source = await prometheus(answering({"a-1": 5.5, "b": 7.0}, asked))
+    found = await pod_energies_j(source, "prod", {"b", "a-1", "c.d"})
     assert found == {"a-1": 5.5, "b": 7.0}
     [query] = asked
     assert query.startswith('max by (pod) (dynawatt_pod_energy_joules_total{namespace="prod",pod=~"')
@@ -38,21 +34,21 @@ async def test_all_pods_are_asked_for_at_once():
     ]  # fmt: skip
 
 
-async def test_no_pods_are_no_query():
+async def test_no_pods_are_no_query(prometheus):
     asked = []
-    assert await pod_energies_j(prometheus(answering({"a": 1.0}, asked)), "prod", []) == {}
+    assert await pod_energies_j(await prometheus(answering({"a": 1.0}, asked)), "prod", []) == {}
     assert asked == []
 
 
-async def test_what_is_no_number_is_not_known():
-    assert await pod_energies_j(prometheus(answering({"a": math.nan, "b": 1.0}, [])), "prod", ["a", "b"]) == {"b": 1.0}
+async def test_what_is_no_number_is_not_known(prometheus):
+    source = await prometheus(answering({"a": math.nan, "b": 1.0}, []))
+    assert await pod_energies_j(source, "prod", ["a", "b"]) == {"b": 1.0}
 
 
-async def test_a_prometheus_that_does_not_answer():
+async def test_a_prometheus_that_does_not_answer(prometheus, always):
+    source = await prometheus(always(200, json={"status": "error", "error": "down"}))
     with pytest.raises(MetricsUnavailable, match="pod_energy_joules"):
-        await pod_energies_j(
-            prometheus(lambda request: httpx.Response(200, json={"status": "error", "error": "down"})), "prod", ["a"]
-        )
+        await pod_energies_j(source, "prod", ["a"])
 
 
 @pytest.mark.integration

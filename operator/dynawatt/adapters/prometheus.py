@@ -1,14 +1,13 @@
 """Queries against the HTTP API of Prometheus (or anything that speaks it)."""
 
 import asyncio
-import importlib.util
-import ssl
-import sys
+import json
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
 
-import httpx
+import aiohttp
 
 from dynawatt.adapters.prometheus_auth import PrometheusAuth
 from dynawatt.adapters.promql import shown
@@ -16,7 +15,7 @@ from dynawatt.errors import InvalidInputError
 from dynawatt.ports import MetricsUnavailable, RangeSeries, Sample
 
 _MOST_CONNECTIONS: Final = 8
-"""Prometheus itself evaluates 20 queries at once, and others ask it, too; and httpx looks at all for every query."""
+"""Prometheus itself evaluates 20 queries at once, and others ask it, too."""
 _REFUSED: Final[Mapping[int, str]] = {
     HTTPStatus.UNAUTHORIZED: "refused the credentials (HTTP 401): check --prometheus-token-file, or "
     "--prometheus-username and --prometheus-password-file",
@@ -28,35 +27,35 @@ _REFUSED: Final[Mapping[int, str]] = {
 _OUR_WISHES: Final = {"partial_response": "false"}
 """Thanos would rather answer with part of the data."""
 
-if importlib.util.find_spec("sniffio") is None:
-    # httpcore looks for it several times per request, and to search all of the path in vain costs more than the rest.
-    sys.modules["sniffio"] = None  # type: ignore[assignment]
+
+class _Answer(NamedTuple):
+    """What came back."""
+
+    status: int
+    location: str | None
+    body: bytes
 
 
 class Prometheus:
     """A MetricsSource over HTTP; keeps its connections open."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        auth: PrometheusAuth | None = None,
-        timeout_s: float = 10.0,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
+    def __init__(self, url: str, *, auth: PrometheusAuth | None = None, timeout_s: float = 10.0) -> None:
         """Talk to the server at ``url``, such as ``http://prometheus.monitoring:9090``.
 
         ``timeout_s`` bounds a query as a whole, but not the wait of many for those before them. Raises
         InvalidInputError when a file of ``auth`` cannot be used.
         """
-        self._url, self._timeout_s, self._transport = url.rstrip("/"), timeout_s, transport
+        self._url, self._timeout_s = url.rstrip("/"), timeout_s
         self._auth = auth or PrometheusAuth()
         self._auth.request_headers()
+        self._auth.trust()
         self._trusted = self._auth.trust_version()
         self._slots = asyncio.Semaphore(_MOST_CONNECTIONS)
-        """The client's own queue costs more with every query that waits in it."""
-        self._client = self._connect()
-        self._retired: list[httpx.AsyncClient] = []
+        """So that the wait for others does not count against a query."""
+        self._client: aiohttp.ClientSession | None = None
+        """Opened with the first query: it belongs to the loop that is running then."""
+        self._retired: list[aiohttp.ClientSession] = []
+        self._closed = False
 
     async def query(self, promql: str) -> Sequence[Sample]:
         """Evaluate an instant query now. Raises MetricsUnavailable with the query and the cause."""
@@ -69,70 +68,73 @@ class Prometheus:
 
     async def close(self) -> None:
         """Close the connections."""
+        self._closed = True
         for client in (self._client, *self._retired):
-            await client.aclose()
-
-    def _connect(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            timeout=self._timeout_s,
-            limits=httpx.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_MOST_CONNECTIONS),
-            # Elsewhere nobody may see the credentials, and a query that became a GET would be cut off.
-            follow_redirects=False,
-            verify=self._auth.trust(),
-            transport=self._transport,
-        )
+            if client is not None:
+                await client.close()
 
     async def _ask(self, path: str, form: Mapping[str, str]) -> Any:
         limit = {"timeout": f"{self._timeout_s:g}s", **_OUR_WISHES}
         try:
             async with self._slots, asyncio.timeout(self._timeout_s):
-                headers = self._auth.request_headers()
-                response = await self._current().post(self._url + path, data={**form, **limit}, headers=headers)
-            return self._judged(response).json()
+                try:
+                    answer = await self._post(path, {**form, **limit})
+                except aiohttp.ServerDisconnectedError:  # it had been idle for too long: as good as none
+                    answer = await self._post(path, {**form, **limit})
+            return json.loads(self._judged(answer).body)
         except InvalidInputError as error:
             raise MetricsUnavailable(str(error)) from error
-        except (TimeoutError, httpx.TimeoutException) as error:
+        except TimeoutError as error:
             raise MetricsUnavailable(
-                f"Prometheus at {self._url} did not answer within {self._timeout_s:g} s: {type(error).__name__}: "
-                f"{shown(form['query'])}"
+                f"Prometheus at {self._url} did not answer within {self._timeout_s:g} s: {shown(form['query'])}"
             ) from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise MetricsUnavailable(self._no_answer(error)) from error
+        except aiohttp.ClientConnectorCertificateError as error:
+            cause = getattr(error.certificate_error, "verify_message", error.certificate_error)
+            raise MetricsUnavailable(
+                f"the certificate of {self._url} is not trusted: {cause}: give its authority with "
+                "--prometheus-ca-file, and a URL with a name that the certificate has"
+            ) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise MetricsUnavailable(f"Prometheus at {self._url} did not answer: {error!r}") from error
         except ValueError as error:
             raise MetricsUnavailable(
-                f"{self._url} answered HTTP {response.status_code} without JSON: is it a Prometheus?"
+                f"{self._url} answered HTTP {answer.status} without JSON: is it a Prometheus?"
             ) from error
 
-    def _current(self) -> httpx.AsyncClient:
+    async def _post(self, path: str, form: Mapping[str, str]) -> _Answer:
+        # Elsewhere nobody may see the credentials, and a query that became a GET would be cut off.
+        async with self._current().post(
+            self._url + path, data=form, headers=self._auth.request_headers(), allow_redirects=False
+        ) as response:
+            return _Answer(response.status, response.headers.get("Location"), await response.read())
+
+    def _current(self) -> aiohttp.ClientSession:
         """A client that trusts whom the file names now."""
+        if self._closed:
+            raise RuntimeError("this Prometheus client was closed")
         version = self._auth.trust_version()
-        if version != self._trusted:
-            fresh = self._connect()
-            self._retired.append(self._client)  # a query may still be using it
+        if self._client is None or version != self._trusted:
+            connector = aiohttp.TCPConnector(limit=_MOST_CONNECTIONS, ssl=self._auth.trust())
+            timeout = aiohttp.ClientTimeout(total=None)  # one for all of a query is set where it is asked
+            fresh = aiohttp.ClientSession(
+                connector=connector, timeout=timeout, trust_env=True, cookie_jar=aiohttp.DummyCookieJar()
+            )
+            if self._client is not None:
+                self._retired.append(self._client)  # a query may still be using it
             self._client, self._trusted = fresh, version
         return self._client
 
-    def _judged(self, response: httpx.Response) -> httpx.Response:
-        if response.has_redirect_location:
-            to = httpx.URL(response.headers["Location"]).copy_with(query=None, fragment=None, userinfo=b"")
+    def _judged(self, answer: _Answer) -> _Answer:
+        if answer.status in range(300, 400) and answer.location is not None:
+            scheme, host, path, *_ = urlsplit(answer.location)
+            to = urlunsplit((scheme, host.rpartition("@")[2], path, "", ""))
             raise MetricsUnavailable(
-                f"Prometheus at {self._url} sends elsewhere (HTTP {response.status_code} to {to}), where nothing is "
+                f"Prometheus at {self._url} sends elsewhere (HTTP {answer.status} to {to}), where nothing is "
                 "asked: give the URL at which it answers itself"
             )
-        if response.status_code in _REFUSED:
-            raise MetricsUnavailable(f"Prometheus at {self._url} {_REFUSED[response.status_code]}")
-        return response
-
-    def _no_answer(self, error: Exception) -> str:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
-            cause = cause.__cause__ or cause.__context__
-        if cause is None:
-            return f"Prometheus at {self._url} did not answer: {error!r}"
-        return (
-            f"the certificate of {self._url} is not trusted: {cause.verify_message}: give its authority with "
-            "--prometheus-ca-file, and a URL with a name that the certificate has"
-        )
+        if answer.status in _REFUSED:
+            raise MetricsUnavailable(f"Prometheus at {self._url} {_REFUSED[answer.status]}")
+        return answer
 
 
 def open_prometheus(
@@ -140,14 +142,15 @@ def open_prometheus(
 ) -> Prometheus:
     """A client for what a user gave; ``option`` is where. Raises InvalidInputError."""
     try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
+        parsed = urlsplit(url)
+        parsed.port  # noqa: B018 - raises
+    except ValueError as error:
         raise InvalidInputError(f"{option} {url}: {error}; must be a URL") from error
-    if parsed.userinfo:
+    if parsed.username is not None:
         raise InvalidInputError(
             f"{option}: must hold no user name or password; give --prometheus-username and --prometheus-password-file"
         )
-    if parsed.scheme not in ("http", "https") or not parsed.host:
+    if parsed.scheme not in ("http", "https") or not parsed.hostname:
         raise InvalidInputError(f"{option} {url}: must start with http:// or https:// and name a host")
     if parsed.query or parsed.fragment:
         raise InvalidInputError(f"{option} {url}: must end with the path, without ? and #")

@@ -68,7 +68,7 @@ class PrometheusAuth:
         return headers
 
     def trust(self) -> ssl.SSLContext | bool:
-        """What httpx takes as ``verify``. Raises InvalidInputError."""
+        """What aiohttp takes as ``ssl``. Raises InvalidInputError."""
         if self.ca_file is None:
             return not self.insecure_skip_verify
         try:
