@@ -102,6 +102,30 @@ def test_release_lets_the_next_one_in_at_once(holder, cluster, clock):
     assert second.held
 
 
+def test_the_same_one_started_anew_goes_on_at_once(holder, cluster):
+    holder("pod-a").attempt()
+    again = holder("pod-a")
+    again.attempt()
+    assert again.held
+    assert cluster.lease_["spec"]["leaseTransitions"] == 0
+
+
+async def test_who_waits_looks_more_often_than_it_would_renew(holder, cluster, monkeypatch):
+    pauses_s = []
+
+    async def pause(duration_s):
+        pauses_s.append(duration_s)
+        if len(pauses_s) == 3:
+            raise asyncio.CancelledError
+        cluster.lease_ = None  # the other one is gone
+
+    holder("first").attempt()
+    monkeypatch.setattr(asyncio, "sleep", pause)
+    with pytest.raises(asyncio.CancelledError):
+        await holder("second").run(10.0)
+    assert pauses_s == [2.0, 10.0, 10.0]
+
+
 def test_release_leaves_the_lease_of_another(holder, cluster):
     holder("first").attempt()
     holder("second").release()

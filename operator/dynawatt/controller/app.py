@@ -61,6 +61,8 @@ _NOT_TOLD = (Reason.NOT_PLANNED_YET, Reason.NOT_CALIBRATED_YET, Reason.STEADY, R
 """Before anything is known; and what the Events about replicas tell."""
 _CHANGED = {Knob.REPLICAS: "Scaled", Knob.SHAPE: "Reshaped"}
 """Events about what was carried out."""
+_POD_NAME = "POD_NAME"
+"""Set in a cluster, from ``metadata.name``."""
 _CALIBRATION = "calibration.json"
 """Beside the surfaces."""
 
@@ -106,7 +108,7 @@ def _assemble(settings: OperatorSettings, api: ApiClient, figures: Figures, work
     lease = LeaseHolder(
         cluster,
         namespace=settings.namespace,
-        identity=f"{socket.gethostname()}-{os.getpid()}",
+        identity=_identity(),
         duration_s=settings.lease_duration_s,
     )
     url = settings.prometheus_url
@@ -129,6 +131,11 @@ def _assemble(settings: OperatorSettings, api: ApiClient, figures: Figures, work
         settings=settings,
     )
     return _Parts(view, lease, switch, source, reconciler, figures, pulse)
+
+
+def _identity() -> str:
+    """A pod runs one operator at a time: a container that is started anew in it goes on with the Lease at once."""
+    return os.environ.get(_POD_NAME) or f"{socket.gethostname()}-{os.getpid()}"
 
 
 def _kopf_settings() -> kopf.OperatorSettings:

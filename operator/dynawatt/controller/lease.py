@@ -10,10 +10,14 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Final
 
 from dynawatt.adapters.kubernetes.client import API_ERRORS, KubernetesObject, describe_error
 from dynawatt.adapters.kubernetes.cluster import Cluster
 from dynawatt.api.group import LEASE_NAME
+
+_WAITING_S: Final = 2.0
+"""Time between looks at a Lease that another one holds: whoever comes next should not lose more than its duration."""
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +57,7 @@ class LeaseHolder:
         return self._renewed_s is not None and self._clock() - self._renewed_s < self._duration_s
 
     async def run(self, interval_s: float) -> None:
-        """Renew until cancelled."""
+        """Renew at this interval until cancelled; while another one holds it, look more often."""
         while True:
             started_s = self._clock()
             try:
@@ -62,7 +66,8 @@ class LeaseHolder:
                 _log.warning("lease=%s error=%r", self.name, describe_error(error))
             except Exception:  # an operator whose renewals end unseen would look alive and never act again
                 _log.exception("lease=%s attempt failed", self.name)
-            await asyncio.sleep(max(0.5, interval_s - (self._clock() - started_s)))
+            pause_s = interval_s if self.held else min(interval_s, _WAITING_S)
+            await asyncio.sleep(max(0.5, pause_s - (self._clock() - started_s)))
 
     def attempt(self) -> None:
         """Renew, acquire or wait, with at most two requests. Raises API_ERRORS."""

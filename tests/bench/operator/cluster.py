@@ -147,7 +147,10 @@ class ScaleCluster:
         path = self._kubeconfig_of("operator")
         self._write_kubeconfig(path, user=OPERATOR_ACCOUNT, token=token)
         program = ["-m", "dynawatt"] if samples is None else [str(Path(__file__).with_name("sampler.py"))]
-        environment = {} if samples is None else {"DYNAWATT_SAMPLES": str(samples)}
+        # As a container that its pod starts again, which goes on with the Lease of the one before.
+        environment = {"POD_NAME": "dynawatt-operator-0"} | (
+            {} if samples is None else {"DYNAWATT_SAMPLES": str(samples)}
+        )
 
         def command(port: int) -> list[str]:
             given = [f"--kubeconfig={path}", f"--prometheus-url={prometheus_url}", f"--metrics-port={port}", *options]
