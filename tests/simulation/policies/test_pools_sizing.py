@@ -40,6 +40,12 @@ def test_urgent_spill_is_planned_from_the_whole_mix_the_more_strictly_the_more_t
     assert filled_replicas(known, by_class(SS=0.9, LL=0.7), {0, 1}) == [0, 0, 7]
 
 
+def test_a_pool_that_takes_in_others_is_sized_by_those_that_it_gets_most_of():
+    known = tables(THREE, [[profile(8, 1.0)], [profile(8, 0.5)], [profile(8, 1.0)]])
+    assert filled_replicas(known, by_class(MM=1.4, LL=1.5), {0, 1}) == [0, 0, 3]
+    assert filled_replicas(known, by_class(MM=1.6, LL=1.3), {0, 1}) == [0, 0, 6]
+
+
 def test_pools_merge_where_that_takes_fewer_replicas():
     # LL's replicas carry more: MM is better off there. SS fills one of its own, and goes there with the rest alone.
     known = tables(THREE, [[profile(8, 1.0)], [profile(8, 1.0)], [profile(8, 1.3)]])

@@ -102,7 +102,8 @@ class ProfileTables:
 
         Requests that spill over from a class with a shorter objective wait behind the pool's own long prefills, for
         which its own profile has no row. Where there are more of them than may miss the SLO, the profile of the whole
-        mix holds.
+        mix holds. Otherwise it is that of the pool whose classes most of the load is of: a pool that takes in all
+        others' is offered little of its own.
         """
         pool = self.pools[row]
         requests = np.divide(offered, self.work, out=np.zeros_like(offered), where=self.work > 0)
@@ -110,6 +111,7 @@ class ProfileTables:
         others = urgent.copy()
         others[list(pool.classes)] = False
         if requests[others].sum() <= self.tolerated * requests.sum():
-            return self.own[row][shape]
+            parts = [offered[list(each.classes)].sum() for each in self.pools]
+            return self.own[int(np.argmax(parts)) if offered.any() else row][shape]
         part = requests[urgent].sum() / requests.sum()
         return next(profiles[shape] for most, profiles in self.shared if part <= most + _ROUNDING)

@@ -11,15 +11,16 @@ from dynawatt.simulation.fleet_core import ReplicaShape
 from dynawatt.simulation.slots.settling import Settling
 from dynawatt.simulation.slots.tables import SurfaceTable
 from dynawatt.simulation.study import Study
+from dynawatt.workload.classes import ALL_CLASSES
 
 
 class PoolShape(NamedTuple):
     """A shape in a pool."""
 
     table: SurfaceTable
-    """Under the load of the pool's own classes."""
+    """Under the load of the pool's own classes, or of the whole mix."""
     weights: NDArray[np.float64]
-    """What a request of each class counts, as part of one of the pool's mix; [class]."""
+    """What a request of each class counts, as part of one of that mix; [class]."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,16 +31,20 @@ class PoolModels:
     shapes: Sequence[ReplicaShape]
     pool_classes: Sequence[tuple[int, ...]]
     """The classes that each pool is there for."""
-    _known: dict[tuple[int, int], PoolShape] = field(default_factory=dict)
+    _known: dict[tuple[tuple[int, ...], int], PoolShape] = field(default_factory=dict)
     _settling: dict[int, Settling] = field(default_factory=dict)
 
-    def of(self, pool: int, shape: int) -> PoolShape:
-        """A shape, by its position, in a pool."""
-        if (pool, shape) not in self._known:
-            what, classes = self.shapes[shape], self.pool_classes[pool]
-            table = SurfaceTable(self.study.surface(what, classes), self.study.question(what, classes))
-            self._known[pool, shape] = PoolShape(table, self._weights(what, classes))
-        return self._known[pool, shape]
+    def of(self, pool: int, shape: int, arrived: NDArray[np.float64] | None = None) -> PoolShape:
+        """A shape, by its position, in a pool that is given these requests of each class.
+
+        Where most of the work is not of the pool's own classes, because others spill over, the whole mix is nearer.
+        """
+        own = self.pool_classes[pool]
+        found = self._of(own, shape)
+        if arrived is None or not arrived.any():
+            return found
+        work = arrived * found.weights
+        return found if 2 * work[list(own)].sum() >= work.sum() else self._of(ALL_CLASSES, shape)
 
     def settling(self, pool: int) -> Settling:
         """Where governors settle under the load of a pool."""
@@ -47,6 +52,13 @@ class PoolModels:
             classes = self.pool_classes[pool]
             self._settling[pool] = Settling(self.study.mix_of(classes).input_tokens, self.study.cv_of(classes))
         return self._settling[pool]
+
+    def _of(self, classes: tuple[int, ...], shape: int) -> PoolShape:
+        if (classes, shape) not in self._known:
+            what = self.shapes[shape]
+            table = SurfaceTable(self.study.surface(what, classes), self.study.question(what, classes))
+            self._known[classes, shape] = PoolShape(table, self._weights(what, classes))
+        return self._known[classes, shape]
 
     def _weights(self, shape: ReplicaShape, classes: Sequence[int]) -> NDArray[np.float64]:
         """By the work of the mean request of these classes; 1 where nothing is known of a class."""
