@@ -33,9 +33,13 @@ check: $(STAMP) ## Lint, types, import rule, generated files
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/dynawatt crds --check
+	@$(BIN)/python -m dynawatt.dashboards --check
+	@$(BIN)/python -m dynawatt.reference --check
 
 test: setup check ## All tests, those against the real control plane included
-	@$(BIN)/pytest --numprocesses 2 --dist loadgroup
+	@$(BIN)/dynawatt sandbox build --helm
+	@$(BIN)/pytest -m "not integration and not bench and not gpu" --numprocesses 2
+	@$(BIN)/pytest -m "integration and not bench and not gpu" --durations 30
 
 bench: setup ## Measure; writes tests/bench/out/*.json
 	@$(BIN)/pytest tests/bench -m bench --ignore=tests/bench/operator
@@ -49,6 +53,10 @@ faults-agent: setup ## Let go wrong what can go wrong around an agent; prints wh
 lock: ## Resolve the dependencies anew (needs uv in .venv)
 	@$(BIN)/uv pip compile --quiet pyproject.toml --group dev --universal --generate-hashes --no-header \
 		--python-version 3.11 --output-file requirements.lock
+	@for image in "operator pyproject.toml" "agent --group pyproject.toml:agent" "build --group pyproject.toml:build"; do \
+		set -- $$image; name=$$1; shift; \
+		$(BIN)/uv pip compile --quiet "$$@" --constraint requirements.lock --universal --generate-hashes --no-header \
+			--no-annotate --python-version 3.11 --output-file operator/containers/$$name.lock || exit 1; done
 
 clean: ## Stop sandboxes, remove .venv and caches in this folder (built tools stay in the user's cache)
 	@test ! -x $(BIN)/dynawatt || $(BIN)/dynawatt sandbox down --all

@@ -36,14 +36,6 @@ PATIENCE_S: Final = 90.0
 """The machine may be busy with something else: long, because nothing here is about speed."""
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in this hook, too
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With two workers, one has all tests of a real control plane, which mostly wait, and the other one the rest."""
-    for item in items:
-        if item.get_closest_marker("integration"):
-            item.add_marker(pytest.mark.xdist_group("cluster"))
-
-
 def _unique_name(purpose: str) -> str:
     return f"test-{purpose}-{os.getpid()}-{secrets.token_hex(2)}"
 

@@ -50,6 +50,7 @@ def test_status_in_the_words_of_the_api():
         "observedGeneration": 2,
         "conditions": [],
         "engineAdvice": [],
+        "backOffs": [],
         "adopted": {"replicas": 6},
         "shapes": [
             {

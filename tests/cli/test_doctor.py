@@ -2,6 +2,8 @@
 
 import copy
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from typer.testing import CliRunner
@@ -16,6 +18,7 @@ from dynawatt.cli.doctor.page import page, to_json
 from dynawatt.cli.doctor.rights import Reviewed, Right, check_rights, needed_rights
 from dynawatt.cli.doctor.running import AGENTS, OPERATOR, check_agents, check_lease, check_switch
 from dynawatt.cli.layout import WIDTH, coloured, plain
+from dynawatt.errors import InvalidInputError
 from dynawatt.sandbox.install import AGENT_ACCOUNT, OPERATOR_ACCOUNT, access_documents
 
 from .doctoring import crds, documents, facts, node, only
@@ -320,6 +323,52 @@ def test_the_command_looks_at_everything_in_every_namespace(api):
     assert checks["team/chat", "Deployment"]["outcome"] == "failed"
     assert checks["metrics", "Prometheus"]["outcome"] == "skipped"
     assert checks["operator", "rights"]["outcome"] == "ok"
+
+
+@pytest.fixture
+def guarded(tmp_path):
+    """A Prometheus that only answers those who bring the token, for the tenant."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            known = (self.headers["Authorization"], self.headers["X-Scope-OrgID"]) == ("Bearer secret", "team")
+            body = json.dumps({"status": "success", "data": {"result": []}}).encode() if known else b""
+            self.send_response(200 if known else 401)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_guarded_prometheus_is_asked_as_the_operator_asks_it(api, guarded, tmp_path):
+    (tmp_path / "token").write_text("secret\n")
+    asked = ("--kubeconfig", api.kubeconfig, "--json", "--prometheus-url", guarded)
+    for options, outcome in [
+        ((), "failed"),
+        (("--prometheus-token-file", tmp_path / "token"), "failed"),
+        (("--prometheus-token-file", tmp_path / "token", "--prometheus-header", "X-Scope-OrgID: team"), "ok"),
+    ]:
+        checks = {
+            (check["about"], check["name"]): check for check in json.loads(run(*asked, *options).output)["checks"]
+        }
+        assert checks["metrics", "Prometheus"]["outcome"] == outcome
+
+
+def test_options_for_prometheus_that_contradict_each_other_are_refused(api):
+    words = ["doctor", "--kubeconfig", str(api.kubeconfig), "--prometheus-username", "me"]
+    refused = CliRunner().invoke(main.build_app(words), words).exception
+    assert isinstance(refused, InvalidInputError)
+    assert str(refused).startswith("--prometheus-username: must be given together with")
 
 
 def test_a_lease_that_looks_stale_is_watched_before_it_is_called_so(api, monkeypatch):

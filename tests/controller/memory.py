@@ -18,6 +18,7 @@ class MemoryCluster:
         self.lease_: dict[str, Any] | None = None
         self.problem_: str | None = None
         self.nodes_ = [make_node("n")]
+        self.gpunodes_: list[dict[str, Any]] = []
         self.budgets_: list[dict[str, Any]] = []
         self.claims_: dict[str, list[str]] = {}
         """Access modes of PersistentVolumeClaims."""
@@ -71,10 +72,10 @@ class MemoryCluster:
         return self._read(self.pods_)
 
     def nodes(self) -> list[dict[str, Any]]:
-        return self.nodes_
+        return self._read(self.nodes_)
 
     def gpunodes(self) -> list[dict[str, Any]]:
-        return []
+        return self._read(self.gpunodes_)
 
     def budgets(self, namespace: str) -> list[dict[str, Any]]:
         return self.budgets_

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from dynawatt.adapters.kubernetes.mirror import gpu_count
 from dynawatt.controller.inventory import take_inventory
 from dynawatt.controller.shapes.leaving import DELETION_COST, is_ready
+from dynawatt.controller.shapes.schedulable import pod_needs
 
 from .memory import MemoryCluster, owned_by, owner_of
 
@@ -81,12 +82,11 @@ class Controllers:
             "ownerReferences": owned_by(name),
         }
         spec = {"containers": copy.deepcopy(template["spec"]["containers"]), "nodeName": None}
-        selector = template["spec"].get("nodeSelector") or {}
         return {
             "metadata": metadata,
             "spec": spec,
             "status": {"phase": "Pending", "conditions": []},
-            "selector": selector,
+            "needs": pod_needs(template["spec"]),
         }
 
     def _schedule(self, pod):
@@ -95,7 +95,8 @@ class Controllers:
             return
         found = take_inventory(self.cluster.nodes_, self.cluster.pods_)
         gpus = gpu_count(pod["spec"])
-        fitting = [node for node in found.nodes if node.free >= gpus and node.admits(pod["selector"])]
+        judged = zip(found.nodes, found.obstacles(pod["needs"]), strict=True)
+        fitting = [node for node, why in judged if node.free >= gpus and not why]
         if fitting:
             pod["spec"]["nodeName"] = min(fitting, key=lambda node: node.free).name
             pod["status"]["phase"] = "Running"

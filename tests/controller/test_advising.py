@@ -13,7 +13,7 @@ from dynawatt.controller.load import ServiceLoad
 from dynawatt.controller.runtime import ServiceRuntime
 from dynawatt.controller.shape_models import shape_models
 from dynawatt.controller.surfaces import SurfaceStore
-from dynawatt.controller.target import read_target
+from dynawatt.controller.target import Workload, read_target
 from dynawatt.controller.tick import Tick
 from dynawatt.simulation.advice.engine import BetterFlags, EngineFindings
 from dynawatt.simulation.energy_tuning import EnergyTuned
@@ -161,7 +161,7 @@ async def test_the_shape_that_most_replicas_have_is_advised_on(advisor, worker, 
     tick = service()
     sibling = make_deployment(3, gpus=2)
     sibling["metadata"]["name"] = "llama-abcdef"
-    larger = replace(tick.target.template, deployment=sibling, shape="tp2")
+    larger = read_target(Workload(sibling, []), name="llama-abcdef", container=None).template
     two = shape_models(replace(tick.target.settings, tensor_parallel_size=2), PRODUCT, name="tp2")
     tick.runtime.models = {**tick.runtime.models, "tp2": two}
     advice(advisor, replace(tick, target=replace(tick.target, siblings=[larger])))

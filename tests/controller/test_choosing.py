@@ -59,12 +59,17 @@ async def test_a_size_larger_than_any_node_is_told(further, cluster):
     del cluster.nodes_[0]
     shapes, told = await further(tensorParallelSizes=[4, 8])
     assert shapes == ["tp4"]
-    assert "the largest has 4" in told
+    assert "the largest that its pods may run on has 4" in told
 
 
 async def test_only_nodes_that_its_pods_may_run_on_count(further, cluster):
     cluster.nodes_[1]["metadata"]["labels"]["pool"] = "small"
     cluster.deployment_["spec"]["template"]["spec"]["nodeSelector"] = {"pool": "small"}
+    assert await further() == (["tp1", "tp4"], "")
+
+
+async def test_nodes_whose_taints_its_pods_do_not_tolerate_do_not_count(further, cluster):
+    cluster.nodes_[0]["spec"]["taints"] = [{"key": "pool", "value": "batch", "effect": "NoSchedule"}]
     assert await further() == (["tp1", "tp4"], "")
 
 

@@ -90,8 +90,19 @@ def test_only_nodes_that_its_pods_may_run_on():
     nodes = [make_node("x", zone="1"), make_node("y", zone="2")]
     a100 = make_node("z", zone="1")
     a100["metadata"]["labels"]["nvidia.com/gpu.product"] = "NVIDIA-A100-SXM4-80GB"
-    assert [room.name for room in rooms([*nodes, a100], selector={"zone": "1"})] == ["x"]
-    assert [room.name for room in rooms([*nodes, a100])] == ["x", "y"]
+    chosen = rooms([*nodes, a100], selector={"zone": "1"})
+    assert {room.name: room.closed for room in chosen} == {
+        "x": "",
+        "y": "without zone=1 of the template's nodeSelector",
+    }
+    assert {room.name: room.closed for room in rooms([*nodes, a100])} == {"x": "", "y": ""}
+
+
+def test_where_its_pods_may_not_run_is_told():
+    nodes = [make_node("x"), make_node("y")]
+    nodes[1]["spec"]["taints"] = [{"key": "pool", "value": "batch", "effect": "NoSchedule"}]
+    closed = {room.name: room.closed for room in rooms(nodes)}
+    assert closed == {"x": "", "y": "tainted pool=batch:NoSchedule that the template does not tolerate"}
 
 
 def test_where_nodes_are_added_there_is_room_for_any_number():

@@ -3,7 +3,7 @@ from math import inf
 
 import pytest
 
-from dynawatt.api.conditions import ConditionType, Reason
+from dynawatt.api.conditions import ConditionType, Reason, find_condition
 from dynawatt.api.llmservice import Knob
 from dynawatt.api.llmservice_status import Adopted
 from dynawatt.planning.service import RunnerUp
@@ -29,6 +29,18 @@ def test_the_same_again_is_equal(draft):
     again.set(ConditionType.READY, True, Reason.RECONCILED, "as wanted")
     assert not again.decide(plan(power_w=501.0), SIZES)
     assert again.status == first.status
+
+
+def test_a_condition_that_ends_a_tick_as_it_began_has_not_changed(draft):
+    first = draft()
+    first.set(ConditionType.PROGRESSING, True, Reason.SCALING, "one more")
+    again = draft(first.status.to_dict())
+    again.now += timedelta(seconds=9)
+    again.set(ConditionType.PROGRESSING, False, Reason.STEADY, "all are Ready")
+    again.set(ConditionType.PROGRESSING, True, Reason.SCALING, "one more")
+    assert again.status == first.status
+    again.set(ConditionType.PROGRESSING, False, Reason.STEADY, "all are Ready")
+    assert find_condition(again.status.conditions, ConditionType.PROGRESSING).last_transition_time == again.now
 
 
 @pytest.mark.parametrize("other", [plan(replicas=3), plan(clock_mhz=1300), plan(reason="GrowForLoad")])

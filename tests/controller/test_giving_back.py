@@ -54,6 +54,36 @@ async def test_mode_off_gives_everything_back_without_metrics(reshaped):
     assert reshaped.cluster.claims() == [None, None]
 
 
+def break_template(running):
+    """What the user's Deployment runs cannot be read any more; its own pods are not there to be replaced."""
+    deployment = running.cluster.deployment_
+    deployment["spec"]["template"]["spec"]["containers"][0]["args"] = ["--config=elsewhere.yaml"]
+    running.cluster.bump(deployment)
+
+
+@pytest.mark.parametrize("mode", ["Off", "Recommend"])
+async def test_a_template_that_cannot_be_read_any_more_keeps_nothing_from_being_given_back(reshaped, mode):
+    break_template(reshaped)
+    await reshaped.run(3)
+    assert reshaped.told("Ready")[:2] == ("False", "UnsupportedDeployment")
+    assert reshaped.serving() == {"llama": 0, "tp1": 2}  # and until then all stays
+    reshaped.spec["mode"] = mode
+    await reshaped.run(40, until=lambda: is_given_back(reshaped))
+    await reshaped.run(1)
+    assert reshaped.serving() == {"llama": 2}
+    assert reshaped.cluster.claims() == [None, None]
+    assert reshaped.reason("Ready") == ("SwitchedOff" if mode == "Off" else "UnsupportedDeployment")
+    assert reshaped.draft.status.summary.replicas == "2/2"
+
+
+async def test_a_sibling_that_cannot_be_read_any_more_is_given_back_too(reshaped):
+    container = reshaped.cluster.named("tp1")["spec"]["template"]["spec"]["containers"][0]
+    container["args"] = ["--config=elsewhere.yaml"]
+    reshaped.cluster.bump(reshaped.cluster.named("tp1"))
+    reshaped.spec["mode"] = "Off"
+    await reshaped.run(40, until=lambda: is_given_back(reshaped))
+
+
 async def test_giving_back_is_gone_on_from_whoever_does_it(reshaped):
     reshaped.spec["mode"] = "Off"
     for _ in range(40):

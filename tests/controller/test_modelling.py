@@ -7,11 +7,12 @@ import pytest
 
 from dynawatt.adapters.vllm_load.source import LoadObservation
 from dynawatt.api.conditions import ConditionType, Reason
+from dynawatt.api.gpunode import GPUNodeStatus, GPUStatus
 from dynawatt.api.llmservice import LLMServiceSpec
 from dynawatt.controller import modelling
 from dynawatt.controller.choosing import ShapeChoice
 from dynawatt.controller.draft import Hold
-from dynawatt.controller.inventory import Inventory
+from dynawatt.controller.inventory import Inventory, take_inventory
 from dynawatt.controller.learnt import Learnt
 from dynawatt.controller.load import ServiceLoad
 from dynawatt.controller.modelling import Modeller
@@ -24,6 +25,8 @@ from dynawatt.perfmodel.surface import Surface, SurfacePoint
 from dynawatt.planning.planner import UnitCommitmentPlanner
 from dynawatt.ports import MetricsUnavailable
 from dynawatt.workload.mix import LengthMix
+
+from .memory import make_node
 
 EPOCH_S = 1767225600.0  # 2026-01-01T00:00:00Z, when the pods were created
 SETTINGS = OperatorSettings(prometheus_url="http://unused", namespace="system", rate_window_s=10, peak_window_s=60)
@@ -54,8 +57,8 @@ def modeller(world):
     return Modeller(world, world.surfaces, ShapeChoice(None), Learnt(), SETTINGS)
 
 
-def tick(world, spec=SPEC):
-    return Tick(world.runtime, spec, world.target, Inventory([], {}), world.described)
+def tick(world, spec=None):
+    return Tick(world.runtime, spec or world.spec, world.target, world.inventory, world.described)
 
 
 @pytest.fixture
@@ -76,6 +79,8 @@ def world(monkeypatch, workload, pod, draft):
             product="NVIDIA-H100-80GB-HBM3",
         )
         described = draft()
+        spec = SPEC
+        inventory = Inventory([], {})
         target = read_target(workload(pod("a"), replicas=4), name="llama", container=None)
 
         async def look(self, now_s):
@@ -113,6 +118,38 @@ async def test_nothing_is_planned_before_the_rate_window_is_full(world):
     assert state.present_rps == 4.0
     assert state.demand.high_rps[0] > 4.0
     assert (state.may_reshape, state.may_scale, state.may_set_clock) == (False, True, True)
+
+
+async def look_twice(world):
+    with pytest.raises(Hold, match="observed for 10 s"):
+        await world.look(0.0)
+    return await world.look(10.0)
+
+
+async def test_it_is_planned_on_the_nodes_that_its_pods_may_use(world):
+    nodes = [make_node("a"), make_node("b"), make_node("c")]
+    nodes[1]["spec"]["taints"] = [{"key": "pool", "effect": "NoSchedule"}]
+    nodes[2]["metadata"]["labels"]["nvidia.com/gpu.product"] = "NVIDIA-A100-SXM4-80GB"
+    world.inventory = take_inventory(nodes, [])
+    assert (await look_twice(world)).nodes == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("control", "knobs", "may", "told"),
+    [
+        ("Supported", ["Clock", "Replicas"], True, ""),
+        ("Unsupported", ["Clock", "Replicas"], False, "the clocks of 1 of 1 replicas cannot be set, "),
+        ("Unsupported", ["Replicas"], False, ""),  # nobody wanted it
+    ],
+)
+async def test_where_no_clock_can_be_set_it_is_planned_at_the_default_clock(world, control, knobs, may, told):
+    gpu = GPUStatus(uuid="GPU-1", product="H100", clock_control=control, allocated_to="default/a")
+    world.inventory = Inventory([], {}, {"n": GPUNodeStatus(gpus=[gpu])})
+    world.spec = LLMServiceSpec.parse(SPEC.to_dict() | {"knobs": knobs})
+    state = await look_twice(world)
+    assert state.may_set_clock is may
+    assert state.default_clock_because.startswith(told)
+    assert bool(state.default_clock_because) is bool(told)
 
 
 @pytest.mark.parametrize(

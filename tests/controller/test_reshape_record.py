@@ -2,12 +2,14 @@ from datetime import timedelta
 
 import pytest
 
+from dynawatt.api.llmservice_status import MAX_BACK_OFFS
+from dynawatt.controller import reshape_record
 from dynawatt.controller.reshape_record import (
     attempts_of,
     failure_is_on_record,
+    has_failed,
     is_barred,
     note_failure,
-    note_step,
     turned_away_from,
 )
 from dynawatt.planning.replica_counts import ShapeCount
@@ -27,6 +29,10 @@ def late(draft):
         return made
 
     return make
+
+
+def note_step(draft, step, goal, message, *, is_served=False):
+    reshape_record.note_step(draft, step, goal, message, is_served=is_served)
 
 
 def test_a_change_is_kept_from_its_first_step_until_it_is_done(draft, late):
@@ -49,17 +55,52 @@ def test_plain_scaling_is_no_change_of_shape(draft):
 
 
 @pytest.mark.parametrize("step", [START, GROW, DONE, BLOCKED])
-@pytest.mark.parametrize("goal", ["a", "b", "c"])
+@pytest.mark.parametrize("goal", ["a", "b"])
 def test_while_a_shape_is_barred_that_stands_there(draft, late, step, goal):
     it = draft()
     note_failure(it, "b", "did not start")
     failed = it.status.reshape
     later = late(it, 299.0)
-    note_step(later, step, goal, "whatever")
+    note_step(later, step, goal, "whatever", is_served=goal == "a")
     done_after_all = step is DONE and goal == "b"
     assert later.status.reshape == (None if done_after_all else failed)
+    assert has_failed(later) is not done_after_all
     assert is_barred(later, "b") is not done_after_all
     assert not is_barred(later, "a")
+
+
+def test_a_change_to_yet_another_shape_takes_the_place_of_one_that_failed_and_it_stays_barred(draft, late):
+    it = draft()
+    note_failure(it, "b", "did not start")
+    later = late(it, 10.0)
+    note_step(later, START, "c", "begins")
+    assert (later.status.reshape.to, later.status.reshape.retry_time) == ("c", None)
+    assert is_barred(later, "b")
+    note_step(later, DONE, "c", "done")
+    assert later.status.reshape is None
+    assert is_barred(later, "b")
+    assert not is_barred(later, "c")
+
+
+def test_two_shapes_that_fail_by_turns_are_each_waited_for_twice_as_long(draft, late):
+    """Remembered in one place they would forget one another, and each would be tried again after five minutes."""
+    it = draft()
+    for expected, to in [(1, "b"), (1, "c"), (2, "b"), (2, "c"), (3, "b")]:
+        it = late(it, 700.0)
+        note_failure(it, to, "did not start")
+        assert attempts_of(it, to).failed == expected
+    now_s = it.now.timestamp()
+    assert [attempts_of(it, to).retry_s - now_s for to in ("b", "c")] == [1200.0, -100.0]
+    note_step(it, DONE, "b", "done after all")
+    assert [attempts_of(it, to).failed for to in ("b", "c")] == [0, 2]
+
+
+def test_only_the_latest_failures_are_kept(draft, late):
+    it = draft()
+    for number in range(MAX_BACK_OFFS + 2):
+        it = late(it, 1.0)
+        note_failure(it, f"shape-{number}", "did not start")
+    assert [one.to for one in it.status.back_offs] == [f"shape-{number}" for number in range(2, MAX_BACK_OFFS + 2)]
 
 
 def test_when_it_is_tried_again_its_failures_are_remembered(draft, late):

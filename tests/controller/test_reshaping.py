@@ -132,20 +132,34 @@ async def test_outside_the_change_windows_nothing_is_changed_and_the_next_one_is
         "OutsideChangeWindow",
         "llama: not drained outside the change windows; the next change window opens at 2026-01-01 22:00 UTC",
     )
-    assert running.draft.status.last_decision.chosen.tensor_parallel_size == 1
+    assert running.draft.status.last_decision.chosen.tensor_parallel_size == 4
     running.clock.now_s += 22 * 3600.0
     await running.run(40, until=lambda: running.replicas().get("tp1"))
 
 
-async def test_outside_the_change_windows_replicas_are_added_for_load_and_none_is_taken_away(monkeypatch):
+async def test_outside_the_change_windows_load_adds_replicas_of_the_shape_that_is_there(monkeypatch):
     running = Running(monkeypatch, changeWindows=[WINDOW])
     await running.run(10)
     running.load_rps = 40.0
     await running.run(40, until=lambda: running.carried_rps() >= 40.0)
-    assert running.replicas()["llama"] == 2
+    assert running.replicas() == {"llama": 3}
     running.load_rps = LOAD_RPS
     await running.run(40)
-    assert running.carried_rps() >= 40.0
+    assert running.replicas() == {"llama": 3}  # and none is taken away
+    running.clock.now_s += 22 * 3600.0
+    await running.run(60, until=lambda: reshaped(running))
+
+
+async def test_a_change_that_its_window_left_half_done_meets_load_with_the_new_shape(monkeypatch):
+    running = Running(monkeypatch, changeWindows=[{"schedule": "0 0 * * *", "durationMinutes": 3}])
+    await running.run(30, until=lambda: running.serving().get("tp1"))
+    running.clock.now_s += 180.0
+    await running.run(5)
+    assert running.replicas() == {"llama": 2, "tp1": 2}
+    assert running.reason("Progressing") == "OutsideChangeWindow"
+    running.load_rps = 50.0
+    await running.run(40, until=lambda: running.carried_rps() >= 50.0)
+    assert running.replicas()["llama"] == 2
 
 
 async def test_a_budget_that_allows_nothing_is_waited_for(running):

@@ -88,7 +88,7 @@ async def test_each_further_failure_is_waited_for_twice_as_long(running):
 async def test_a_failure_is_on_record_before_anything_is_taken_away(running):
     out_of_order(running)
     await running.run(70, until=lambda: running.reshape and running.reshape.attempts == 1)
-    running.status["reshape"] = running.status["reshape"] | {"attempts": 0, "retryTime": None}
+    running.status["backOffs"] = []
     running.is_recorded = False
     await running.run(5)
     assert running.replicas()["tp1"] == 2

@@ -71,6 +71,35 @@ async def test_an_edit_that_cannot_be_copied_is_told_and_copied_nowhere(running)
     assert running.reason("Progressing") == "ReshapeRefused"
 
 
+async def test_an_edit_to_what_is_refused_is_copied_nowhere_and_what_runs_stays(running):
+    """It can be rendered, but two pods of such a template cannot share a node."""
+    await running.run(30, until=lambda: reshaped(running))
+    edit(running, image="vllm-openai:new", ports=[{"containerPort": 8000, "hostPort": 8000}])
+    await running.run(5)
+    assert running.writes("replace") == []
+    assert running.serving() == {"llama": 0, "tp1": 2}
+    status, reason, message = running.told("Progressing")
+    assert (status, reason) == ("False", "ReshapeRefused")
+    assert "goes on without the edit of llama: `hostPort: 8000` lets one pod run on a node" in message
+    edit(running, ports=[{"containerPort": 8000}])
+    await running.run(2)
+    assert image(running.cluster.named("tp1")) == "vllm-openai:new"
+    assert running.reason("Progressing") == "Steady"
+
+
+async def test_an_edit_that_mounts_a_volume_that_is_missing_waits_until_it_is_there(running):
+    await running.run(30, until=lambda: reshaped(running))
+    volume = {"name": "weights", "persistentVolumeClaim": {"claimName": "weights"}}
+    running.cluster.deployment_["spec"]["template"]["spec"]["volumes"] = [volume]
+    edit(running, image="vllm-openai:new")
+    await running.run(3)
+    assert running.writes("replace") == []
+    assert "'weights' of volume 'weights' does not exist" in running.told("Progressing")[2]
+    running.cluster.claims_ = {"weights": ["ReadOnlyMany"]}
+    await running.run(1)
+    assert image(running.cluster.named("tp1")) == "vllm-openai:new"
+
+
 async def test_an_edit_waits_for_its_change_window(monkeypatch):
     running = Running(monkeypatch, changeWindows=[{"schedule": "0 0 * * *", "durationMinutes": 10}])
     await running.run(30, until=lambda: reshaped(running))

@@ -90,9 +90,18 @@ def test_grace_period_is_30_s_by_default(deployment):
     ],
 )
 def test_refusals_name_the_deployment(deployment, fields, container, reason):
-    with pytest.raises(TargetError, match="'llama'") as caught:
-        understand(deployment(**fields), container=container)
-    assert caught.value.reason == reason
+    found = understand(deployment(**fields), container=container)
+    for ask in (lambda: found.settings, lambda: found.drain_problem, lambda: found.template.startup_budget_s):
+        with pytest.raises(TargetError, match="'llama'") as caught:
+            ask()
+        assert caught.value.reason == reason
+
+
+def test_what_gives_replicas_back_need_not_be_understood(deployment, pod):
+    found = understand(deployment(image="nginx"), pod("a", ready="2026-01-01T00:00:20Z"))
+    assert not found.template.is_understood
+    assert (found.template.name, found.template.shape) == ("llama", "unknown")
+    assert (found.replicas, len(found.serving_pods)) == (2, 1)
 
 
 def test_no_deployment():

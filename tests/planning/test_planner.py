@@ -366,3 +366,11 @@ def test_a_plan_is_allowed_and_says_what_is_so(shape, rates, have, free, rest):
         (each.shape, each.replicas, each.clock_mhz) != (*fleet(found), found.clock_mhz) for each in found.runners_up
     )
     assert plan(what, free=free) == found
+
+
+def test_a_plan_at_the_default_clock_tells_why():
+    what = state(ready={"a": 2}, present_rps=8.0, may_set_clock=False, default_clock_because="no agent is there")
+    found = plan(what)
+    assert (found.clock_mhz, found.clock_now_mhz) == (2000, {"a": 2000})
+    for told in (found.message, found.clock_message):
+        assert told.endswith("; at the default clock, because no agent is there")

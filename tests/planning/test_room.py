@@ -24,6 +24,26 @@ def test_the_largest_without_a_node_gets_one_first():
     assert (room.replicas(2), room.lack(2)) == (0, "each needs 2 free GPUs on one node, the freest has 0")
 
 
+CLOSED = [
+    NodeRoom("a", 4),
+    NodeRoom("b", 8, 0, {"tp2": 4}, "cordoned"),
+    NodeRoom("c", 8, closed="tainted x:NoSchedule"),
+    NodeRoom("d", 8, closed="tainted x:NoSchedule"),
+    NodeRoom("e", 4, 4, closed="not Ready"),
+]
+
+
+def test_closed_nodes_are_no_room_and_told_where_they_would_have_been():
+    room = Room(SHAPES, CLOSED, None)
+    assert (room.replicas(4), room.replicas(8), room.comes(8)) == (1, 0, False)
+    assert list(room.emptyings(8, ANY)) == []
+    assert room.lack(8) == (
+        "each needs 8 free GPUs on one node, the freest has 4; 2 nodes have 8, but are tainted x:NoSchedule; "
+        "1 node has 8, but is cordoned"
+    )
+    assert room.lack(16) == "each needs 16 free GPUs on one node, the freest has 4"
+
+
 def test_room_comes_with_pods_that_stop_on_the_same_node():
     assert Room(SHAPES, [NodeRoom("a", 4, 4), NodeRoom("b", 4)], None).comes(8)
     assert not Room(SHAPES, [NodeRoom("a", 4), NodeRoom("b", 0, 4)], None).comes(8)

@@ -30,6 +30,12 @@ def test_nonsense_is_refused_with_field_value_and_remedy(field, value, message):
     assert message in str(refused.value)
 
 
+def test_a_bare_sandbox_runs_nothing_of_dynawatt():
+    with pytest.raises(InvalidInputError, match="bare and dynawatt exclude each other"):
+        SandboxOptions(bare=True)
+    assert SandboxOptions(bare=True, dynawatt=False).bare
+
+
 @pytest.mark.parametrize("name", ["a", "default", "test-1", "a" * 40])
 def test_names(name):
     assert SandboxOptions(name=name).name == name

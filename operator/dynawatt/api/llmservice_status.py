@@ -9,12 +9,13 @@ from typing import Annotated, Final
 
 from pydantic import Field, computed_field
 
-from dynawatt.api.base import ATOMIC, ApiModel, ClockMHz, ClockRange, Count, StatusText, Timestamp, Word
+from dynawatt.api.base import ATOMIC, ApiModel, ClockMHz, ClockRange, Count, StatusText, Timestamp, Word, keyed_by
 from dynawatt.api.conditions import Conditions
 from dynawatt.api.llmservice import Knob
 
 MAX_RUNNERS_UP: Final = 3
 MAX_CHANGES: Final = 10
+MAX_BACK_OFFS: Final = 8
 
 
 class Adopted(ApiModel):
@@ -107,6 +108,17 @@ class Reshape(ApiModel):
     """Where it stands, or why it failed."""
 
 
+class BackOff(ApiModel):
+    """A shape whose replicas did not become Ready."""
+
+    to: Word
+    """The Deployment that runs it."""
+    attempts: Annotated[int, Field(ge=1, le=1000)]
+    """How often they failed in a row."""
+    retry_time: Timestamp
+    """Not tried again before."""
+
+
 class EngineAdvice(ApiModel):
     """Flags of vLLM that are worth changing by hand."""
 
@@ -163,6 +175,8 @@ class LLMServiceStatus(ApiModel):
     """Flags of vLLM worth changing by hand, with what each saves."""
     reshape: Reshape | None = None
     """The change of shape that is under way or failed; absent when there is none."""
+    back_offs: list[BackOff] = Field(default_factory=list, max_length=MAX_BACK_OFFS, json_schema_extra=keyed_by("to"))
+    """The shapes that failed and did not serve since, each with its own time to be tried again."""
     last_changes: list[Change] = Field(default_factory=list, max_length=MAX_CHANGES, json_schema_extra=ATOMIC)
     """The latest changes, newest first."""
 

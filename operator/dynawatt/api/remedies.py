@@ -40,8 +40,8 @@ REMEDIES: Final[Mapping[Reason, str]] = {
     Reason.SLO_MISSED: "Clocks are raised within seconds and a plan is made at once. If it stays for longer than a "
     "replica takes to start, do as for SLOUnreachable: more replicas or GPUs, or a looser objective.",
     # Changes
-    Reason.NO_SPARE_CAPACITY: "Free the missing GPUs on one node or add a node. The change is made by itself as soon "
-    "as they are free.",
+    Reason.NO_SPARE_CAPACITY: "Free the missing GPUs on one node, add a node, or let the pods onto the nodes that the "
+    "message names. The change is made by itself as soon as they are free.",
     Reason.OUTSIDE_CHANGE_WINDOW: "Wait for the window, or widen `spec.changeWindows`. Replicas that load needs are "
     "added at any time.",
     Reason.DISRUPTION_NOT_ALLOWED: "See `kubectl -n NAMESPACE get pdb`: the PodDisruptionBudget must leave room for at "

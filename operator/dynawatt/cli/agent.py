@@ -79,7 +79,12 @@ def agent(
         str, typer.Option(envvar="NODE_NAME", help="The Kubernetes node whose GPUs are governed.")
     ] = "",
     kubeconfig: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="How to reach the cluster; default: the pod's service account.")
+        Path | None,
+        typer.Option(
+            envvar="DYNAWATT_KUBECONFIG",
+            metavar="FILE",
+            help="How to reach the cluster; default: the pod's service account.",
+        ),
     ] = None,
     namespace: Annotated[str, typer.Option(help="Where the operator keeps its Lease.")] = DEFAULT_NAMESPACE,
     metrics_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of /metrics, /healthz and /readyz.")] = 9410,

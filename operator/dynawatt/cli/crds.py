@@ -57,7 +57,9 @@ def _check(directory: Path) -> None:
             f"--check {directory}: is not a directory; run in the repository's root or name the directory"
         )
     expected = crd_files()
-    present = {path.name: path.read_text(encoding="utf-8") for path in sorted(directory.glob("*.yaml"))}
+    present = {
+        path.name: path.read_text(encoding="utf-8", errors="replace") for path in sorted(directory.glob("*.yaml"))
+    }
     drifted = [
         f"{directory / name} {'is missing' if name not in present else 'differs from the types in dynawatt.api'}"
         for name, text in expected.items()

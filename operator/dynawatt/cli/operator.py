@@ -38,7 +38,9 @@ def operator(
     prometheus_ca_file: CaFile = None,
     prometheus_insecure_skip_verify: InsecureSkipVerify = False,
     prometheus_header: Headers = None,
-    kubeconfig: Annotated[Path | None, typer.Option(help="Kubeconfig; by default the pod's service account.")] = None,
+    kubeconfig: Annotated[
+        Path | None, typer.Option(envvar="DYNAWATT_KUBECONFIG", help="By default the pod's service account.")
+    ] = None,
     namespace: Annotated[str, typer.Option(help="Namespace of the operator's Lease.")] = DEFAULT_NAMESPACE,
     plan_interval_s: Annotated[float, typer.Option(min=1, help="Seconds between plans without an urgent cause.")] = 300,
     observe_interval_s: Annotated[float, typer.Option(min=1, help="Seconds between looks at each service.")] = 10,

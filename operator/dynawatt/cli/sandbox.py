@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from dynawatt.cli.sandbox_view import show_progress, status_table
-from dynawatt.sandbox.build import ensure_built
+from dynawatt.sandbox.build import ensure_built, ensure_helm
 from dynawatt.sandbox.cluster import Sandbox, bring_down
 from dynawatt.sandbox.driver.build import ensure_driver
 from dynawatt.sandbox.options import GPU_CLASSES, SandboxOptions
@@ -33,17 +33,20 @@ def register(app: typer.Typer) -> None:
     group.command("status")(status)
     group.command("down")(down)
     group.command("kubeconfig")(kubeconfig)
-    # Everything after the command's own options belongs to kubectl.
-    group.command("kubectl", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(
-        kubectl
-    )
+    # Everything after the command's own options belongs to kubectl or helm.
+    for command in (kubectl, helm):
+        group.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(command)
     app.add_typer(group, name="sandbox")
 
 
-def build() -> None:
+def build(
+    with_helm: Annotated[bool, typer.Option("--helm", help="Also helm and helm-unittest, for the chart.")] = False,
+) -> None:
     """Build the control plane's programs into the user's cache; at once when they are there."""
     with show_progress() as progress, _terminable():
         ensure_built(progress)
+        if with_helm:
+            ensure_helm(progress)
         ensure_driver(progress)
 
 
@@ -59,11 +62,20 @@ def up(
     dynawatt: Annotated[
         bool, typer.Option("--dynawatt/--no-dynawatt", help="Also run the operator and one agent per node.")
     ] = _DEFAULTS.dynawatt,
+    bare: Annotated[
+        bool, typer.Option("--bare", help="Install nothing of dynawatt: for its Helm chart. Implies --no-dynawatt.")
+    ] = _DEFAULTS.bare,
     as_json: _Json = False,
 ) -> None:
     """Start a sandbox, or say how to use the one that runs."""
     options = SandboxOptions(
-        name=name, nodes=nodes, gpus_per_node=gpus_per_node, gpu=gpu, startup_s=startup_s, dynawatt=dynawatt
+        name=name,
+        nodes=nodes,
+        gpus_per_node=gpus_per_node,
+        gpu=gpu,
+        startup_s=startup_s,
+        dynawatt=dynawatt and not bare,
+        bare=bare,
     )
     with show_progress(quiet=as_json) as progress, _terminable():
         sandbox = Sandbox.up(options, progress)
@@ -123,6 +135,17 @@ def kubectl(
     config = Sandbox.load(name).kubeconfig
     binary = ensure_built()["kubectl"]
     os.execve(binary, ["kubectl", *arguments], os.environ | {"KUBECONFIG": str(config)})
+
+
+def helm(
+    arguments: Annotated[list[str], typer.Argument(metavar="[--] ARGUMENTS...", help="What to pass to helm.")],
+    name: _Name = _DEFAULTS.name,
+) -> None:
+    """Run helm against a sandbox, built when it is first used: dynawatt sandbox helm -- list --all-namespaces."""
+    config = Sandbox.load(name).kubeconfig
+    with show_progress() as progress, _terminable():
+        binary = ensure_helm(progress)["helm"]
+    os.execve(binary, ["helm", *arguments], os.environ | {"KUBECONFIG": str(config)})
 
 
 def _inventory(options: SandboxOptions) -> str:

@@ -56,9 +56,8 @@ class ShapeChoice:
             claims = {name: found for name, found in zip(names, modes, strict=True) if found is not None}
             refusals = template_refusals(deployment, container=tick.spec.container, volume_claims=claims)
             messages = [refusal.message for refusal in refusals]
-            if len(claims) < len(names):  # may be created any time
-                return messages
-            runtime.refusals = asked, messages
+            # A claim that is missing may be created any time: then it is asked again.
+            runtime.refusals = asked if len(claims) == len(names) else None, messages
         return runtime.refusals[1]
 
 
@@ -75,7 +74,7 @@ def _judge(tick: Tick, shape: Shape) -> tuple[ShapeModels | None, list[str]]:
 
 
 def _limits(tick: Tick, models: ShapeModels | None) -> ShapeLimits:
-    largest = tick.inventory.largest(tick.runtime.product, tick.target.template.node_selector)
+    largest = tick.inventory.largest(tick.runtime.product, tick.inventory.needs(tick.target.workloads))
     if models is None:
         return ShapeLimits(largest)
     architecture = models.replica.model.architecture

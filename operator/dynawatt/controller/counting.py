@@ -61,7 +61,7 @@ def node_rooms(
     *,
     elastic: bool = False,
 ) -> list[NodeRoom]:
-    """The nodes that a service's replicas may run on.
+    """The nodes with a service's GPUs, those that its replicas may not run on with the reason.
 
     Args:
         inventory: All nodes.
@@ -70,7 +70,6 @@ def node_rooms(
         pods: All pods with GPUs.
         elastic: Whether nodes are added for pods that wait for GPUs.
     """
-    selector = workloads[0].node_selector
     leaving: Counter[str] = Counter()
     for pod in pods:
         if "deletionTimestamp" in pod["metadata"] and pod["spec"].get("nodeName"):
@@ -79,10 +78,11 @@ def node_rooms(
     for workload in workloads:
         for pod in workload.serving_pods:
             serving[pod["spec"]["nodeName"]][workload.deployment["metadata"]["name"]] += 1
+    obstacles = inventory.obstacles(inventory.needs(workloads))
     rooms = [
-        NodeRoom(node.name, node.free, leaving[node.name], dict(serving[node.name]))
-        for node in inventory.nodes
-        if node.product == product and node.admits(selector)
+        NodeRoom(node.name, node.free, leaving[node.name], dict(serving[node.name]), why)
+        for node, why in zip(inventory.nodes, obstacles, strict=True)
+        if node.product == product
     ]
     return [*rooms, _NEW_NODES] if elastic else rooms
 

@@ -86,9 +86,14 @@ class StatusDraft:
         return max(0.0, (self.now - max(times)).total_seconds()) if times else inf
 
     def set(self, type_: ConditionType, status: bool | None, reason: Reason, message: str) -> None:
-        """Set one condition; None is Unknown."""
+        """Set one condition; None is Unknown.
+
+        It has changed if it is not as it was when the tick began, whatever this tick said of it first.
+        """
+        known = find_condition(self.before.conditions, type_)
+        others = [condition for condition in self.status.conditions if condition.type != type_]
         self.status.conditions = set_condition(
-            self.status.conditions,
+            others if known is None else [*others, known],
             type_,
             status,
             reason=reason,

@@ -5,7 +5,8 @@ import time
 from dynawatt.accounting.ledger import Source
 from dynawatt.adapters.vllm_load.histograms import fraction_within
 from dynawatt.api.conditions import ConditionType
-from dynawatt.api.llmservice import LLMServiceSpec, Mode
+from dynawatt.api.llmservice import SLO, LLMServiceSpec, Mode
+from dynawatt.controller.attaining import ALL_INPUTS, input_classes, ttft_bounds
 from dynawatt.controller.draft import StatusDraft
 from dynawatt.controller.metrics.figures import Attainment, Objective, ReplicaState, ServiceFigures
 from dynawatt.controller.runtime import ServiceRuntime
@@ -13,7 +14,7 @@ from dynawatt.controller.runtime import ServiceRuntime
 
 def figures_of(runtime: ServiceRuntime, spec: LLMServiceSpec | None, draft: StatusDraft) -> ServiceFigures:
     """What is known after a tick, whether it acted or held; ``spec`` is None when it could not be read."""
-    state, plan, accounts = runtime.state, runtime.plan, runtime.accounts
+    state, plan, accounts, load = runtime.state, runtime.plan, runtime.accounts, runtime.observed
     percent = 0 if spec is None else spec.evaluation.switchback_percent
     plans = spec is None or spec.mode is not Mode.OFF
     expected_rps = high_rps = None
@@ -40,6 +41,10 @@ def figures_of(runtime: ServiceRuntime, spec: LLMServiceSpec | None, draft: Stat
         },
         conditions={ConditionType(one.type): one.status for one in draft.status.conditions},
         attainments=_attainments(runtime, spec),
+        ttft_bounds={} if load is None or spec is None or state is None else ttft_bounds(spec.slo, load),
+        slo_target=None if spec is None else spec.slo.attainment_target,
+        objectives_s={} if spec is None else _objectives_s(spec.slo),
+        pods=runtime.pods,
         calibration={
             (name, kind): factor
             for name, models in runtime.models.items()
@@ -53,6 +58,11 @@ def figures_of(runtime: ServiceRuntime, spec: LLMServiceSpec | None, draft: Stat
         switchback=accounts.trial.saving if percent else None,
         switchback_pairs=accounts.trial.pairs if percent else None,
     )
+
+
+def _objectives_s(slo: SLO) -> dict[tuple[Objective, str], float]:
+    ttft = {(Objective.TTFT, inputs): objective_s for inputs, objective_s in input_classes(slo).items()}
+    return {(Objective.TBT, ALL_INPUTS): slo.tbt_objective_s, **ttft}
 
 
 def _attainments(runtime: ServiceRuntime, spec: LLMServiceSpec | None) -> dict[Objective, Attainment]:

@@ -98,7 +98,7 @@ class GivingBack:
             return False
         if step.kind is not StepKind.DRAIN:  # whoever chooses which pods go may still have to see the marks
             await self._scaling.unmark(workloads)
-        draft.status.adopted, draft.status.reshape = None, None
+        draft.status.adopted, draft.status.reshape, draft.status.back_offs = None, None, []
         runtime.giving_back_since_s = runtime.served_before = None
         return True
 

@@ -18,12 +18,14 @@ from dynawatt.api.llmservice import Knob
 from dynawatt.controller.advising import EngineAdvisor
 from dynawatt.controller.choosing import ShapeChoice
 from dynawatt.controller.claiming import ClockTerms, single_ttft_ms
+from dynawatt.controller.clock_ability import default_clock_because
 from dynawatt.controller.draft import Hold, StatusDraft
 from dynawatt.controller.judging import judge_slo
 from dynawatt.controller.learnt import Learnt
 from dynawatt.controller.load import forecast_of
 from dynawatt.controller.observing import load_question
 from dynawatt.controller.reshape_record import is_barred
+from dynawatt.controller.reshape_terms import goal_of, may_reshape
 from dynawatt.controller.runtime import ServiceRuntime
 from dynawatt.controller.settings import OperatorSettings
 from dynawatt.controller.shape_models import (
@@ -31,15 +33,16 @@ from dynawatt.controller.shape_models import (
     ShapeModels,
     shape_models,
 )
+from dynawatt.controller.startup_budget import report_startup_budget
 from dynawatt.controller.surfaces import SurfaceStore
-from dynawatt.controller.target import ShapedWorkload, Target, shape_name
+from dynawatt.controller.target import ShapedWorkload, Target
 from dynawatt.controller.tick import Tick
 from dynawatt.errors import InvalidInputError
 from dynawatt.forecast.rate import RateForecast
 from dynawatt.forecast.slots import SLOT_S, WEEK_SLOTS
 from dynawatt.planning.curves import ShapeCurve
 from dynawatt.planning.governor_table import governor_table
-from dynawatt.planning.service import Fleet, ServicePlan, ServiceState
+from dynawatt.planning.service import ServicePlan, ServiceState
 from dynawatt.ports import MetricsUnavailable
 from dynawatt.workload.mix import blend
 
@@ -82,6 +85,7 @@ class Modeller:
         known = _present_models(tick) | await self._choice.further(tick)
         runtime.models = {name: self._learnt.applied(each) for name, each in known.items()}
         self._count_starts(tick)
+        report_startup_budget(tick, self._learnt_startups_s(tick))
         book, models = runtime.book, list(runtime.models.values())
         if not book.surfaces:
             # Is ready by the time it is needed, if all goes well.
@@ -123,6 +127,7 @@ class Modeller:
             overdue = len(workload.overdue_pods(OVERDUE * usual_s, time.time()))
             ready[workload.shape] = min(len(workload.serving_pods), workload.replicas)
             starting[workload.shape] = max(0, workload.replicas - ready[workload.shape] - overdue)
+        default_clock = default_clock_because(target.live_pods, tick.inventory.reports, draft.now)
         return ServiceState(
             curves=curves,
             ready=ready,
@@ -134,20 +139,14 @@ class Modeller:
             max_gpus=spec.max_gpus,
             attainment=spec.slo.attainment_target,
             may_scale=may_scale,
-            may_reshape=may_scale and Knob.SHAPE in spec.knobs and (unknown or self._may_reshape(tick)),
-            may_set_clock=Knob.CLOCK in spec.knobs,
+            may_reshape=may_scale
+            and may_reshape(tick, dwell_s=self._settings.reshape_dwell_s, is_load_known=not unknown),
+            may_set_clock=Knob.CLOCK in spec.knobs and not default_clock,
+            default_clock_because=default_clock if Knob.CLOCK in spec.knobs else "",
             since_change_s=draft.since_scaled_s,
-            goal=_goal(tick),
+            goal=goal_of(tick),
+            nodes=tick.inventory.usable(runtime.product, tick.inventory.needs(target.workloads)),
         )
-
-    def _may_reshape(self, tick: Tick) -> bool:
-        """Whether another shape may be planned: a change under way is finished first, and none soon turned back.
-
-        One that failed is tried again when its own time has come.
-        """
-        failed = tick.draft.status.reshape is not None and tick.draft.status.reshape.retry_time is not None
-        rested = tick.draft.since_reshaped_s > self._settings.reshape_dwell_s
-        return _goal(tick) is None and (failed or rested)
 
     def _curves(self, tick: Tick) -> dict[str, ShapeCurve]:
         """Of all shapes whose latency model is there, without empty ones that failed to start."""
@@ -173,6 +172,17 @@ class Modeller:
         for workload in tick.target.workloads:
             self._learnt.count_starts(runtime.models[workload.shape], workload, runtime.watch.counted)
         runtime.watch.counted &= {pod["metadata"]["uid"] for pod in pods}
+
+    def _learnt_startups_s(self, tick: Tick) -> dict[str, float]:
+        """Usual start-ups by shape, without those of which nothing but the profile tells."""
+        models = tick.runtime.models
+        own = models[tick.target.template.shape]
+        shapes = [workload.shape for workload in tick.target.workloads]
+        return {
+            shape: self._learnt.startup_s(models[shape], own)
+            for shape in shapes
+            if any(self._learnt.of(each).state.startup.starts_s for each in (models[shape], own))
+        }
 
     def clock_terms(self, tick: Tick, plan: ServicePlan) -> Mapping[str, ClockTerms]:
         """By what the agents may govern the pods of each shape; without those where no clock meets the SLO.
@@ -267,17 +277,6 @@ class Modeller:
             if (under_way := self._surfaces.run_aside(work)) is not None:
                 return await under_way
             await asyncio.sleep(_BUSY_S)
-
-
-def _goal(tick: Tick) -> Fleet | None:
-    """What a change of shape under way leads to: the last decision, which outlives the operator that made it."""
-    status = tick.draft.status
-    if status.reshape is None or status.reshape.retry_time is not None or status.last_decision is None:
-        return None
-    chosen = status.last_decision.chosen
-    return (
-        None if chosen.tensor_parallel_size is None else Fleet(shape_name(chosen.tensor_parallel_size), chosen.replicas)
-    )
 
 
 def _present_models(tick: Tick) -> dict[str, ShapeModels]:

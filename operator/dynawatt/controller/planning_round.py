@@ -66,7 +66,7 @@ class PlanningRound:
         for product, group in by_product.items():
             states = {uid: service.state for uid, service in group.items() if service.state is not None}
             # Where nodes are added for pods that wait, as many GPUs can be had as are wanted.
-            free_gpus = None if self._settings.elastic_nodes else inventory.free(product, {})
+            free_gpus = None if self._settings.elastic_nodes else inventory.free(product)
             # Many services take seconds, and the Lease is to be renewed meanwhile.
             plans = await asyncio.to_thread(self._planner.plan, states, free_gpus)
             for uid, plan in plans.items():

@@ -97,6 +97,8 @@ class Reconciler:
             spec, held = None, True
             try:
                 spec = LLMServiceSpec.parse(body["spec"])
+                if self._switch.gives_back:
+                    spec = spec.model_copy(update={"mode": Mode.OFF, "paused": False})
                 if self._may_act(runtime, draft):
                     await self._reconcile(runtime, spec, draft)
                     held = False
@@ -164,7 +166,7 @@ class Reconciler:
                 await self._giving_back.delete(siblings)
                 done = not siblings
             else:
-                inventory = self._inventories.of(self._view.nodes(), self._view.pods())
+                inventory = self._inventories.of(self._view.nodes(), self._view.pods(), self._view.gpunodes())
                 runtime.product = _product(pods, inventory, draft)
                 done = await self._giving_back.advance(runtime, workload, siblings, inventory, draft, gives_up=True)
             runtime.status = draft.status
@@ -196,7 +198,8 @@ class Reconciler:
 
     async def _reconcile(self, runtime: ServiceRuntime, spec: LLMServiceSpec, draft: StatusDraft) -> None:
         target = self._read_target(runtime, spec, draft)
-        inventory = self._inventories.of(self._view.nodes(), self._view.pods())
+        runtime.pods = {pod["metadata"]["name"]: one.shape for one in target.workloads for pod in one.pods}
+        inventory = self._inventories.of(self._view.nodes(), self._view.pods(), self._view.gpunodes())
         runtime.product = _product(target.pods, inventory, draft)
         report_target(target, runtime.product, draft)
         tick = Tick(runtime, spec, target, inventory, draft)

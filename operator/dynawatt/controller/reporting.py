@@ -6,24 +6,18 @@ from dynawatt.api.conditions import ConditionType, Reason
 from dynawatt.api.llmservice import Knob, LLMServiceSpec
 from dynawatt.api.llmservice_status import ShapeStatus
 from dynawatt.controller.draft import StatusDraft
-from dynawatt.controller.target import Target
+from dynawatt.controller.target import ShapedWorkload, Target
 from dynawatt.planning.service import ServicePlan
 
 
 def report_target(target: Target, gpu_product: str, draft: StatusDraft) -> None:
     """Shapes, progress and drain set-up of the Deployments."""
-    clocks = {shape.deployment: shape.clock for shape in draft.status.shapes}
+    known = {shape.deployment: shape for shape in draft.status.shapes}
+    shapes = (_shape(workload, gpu_product, known.get(workload.name)) for workload in target.workloads)
     draft.status.shapes = [
-        ShapeStatus(
-            deployment=workload.name,
-            gpu_product=gpu_product,
-            tensor_parallel_size=workload.settings.tensor_parallel_size,
-            desired_replicas=workload.replicas,
-            ready_replicas=len(workload.serving_pods),
-            clock=clocks.get(workload.name),
-        )
-        for workload in target.workloads
-        if workload is target.template or workload.replicas or workload.pods
+        shape
+        for shape, workload in zip(shapes, target.workloads, strict=True)
+        if shape is not None and (workload is target.template or workload.replicas or workload.pods)
     ]
     ready, desired = len(target.serving_pods), target.replicas
     if ready == desired:
@@ -31,10 +25,30 @@ def report_target(target: Target, gpu_product: str, draft: StatusDraft) -> None:
         draft.set(ConditionType.PROGRESSING, False, Reason.STEADY, are_ready)
     else:
         draft.set(ConditionType.PROGRESSING, True, Reason.SCALING, f"{ready} of {desired} replicas are Ready")
+    if not target.template.is_understood:
+        return
     if target.drain_problem is None:
         draft.set(ConditionType.DRAIN_CONFIGURED, True, Reason.DRAIN_SET_UP, "pods finish their requests")
     else:
         draft.set(ConditionType.DRAIN_CONFIGURED, False, Reason.DRAIN_NOT_CONFIGURED, target.drain_problem)
+
+
+def _shape(workload: ShapedWorkload, gpu_product: str, known: ShapeStatus | None) -> ShapeStatus | None:
+    """How its replicas are; of one that is not understood any more with the size that was known, if one was."""
+    if workload.is_understood:
+        size = workload.settings.tensor_parallel_size
+    elif known is not None:
+        size = known.tensor_parallel_size
+    else:
+        return None
+    return ShapeStatus(
+        deployment=workload.name,
+        gpu_product=gpu_product,
+        tensor_parallel_size=size,
+        desired_replicas=workload.replicas,
+        ready_replicas=len(workload.serving_pods),
+        clock=None if known is None else known.clock,
+    )
 
 
 def report_plan(plan: ServicePlan, sizes: Mapping[str, int], draft: StatusDraft) -> None:

@@ -103,7 +103,7 @@ class Rollout:
         )
         if (in_vain := turned_away_from(draft, counts, goal)) is not None:
             goal, step = in_vain, Step(StepKind.ROLL_BACK, RESHAPE_FAILED, f"{in_vain} did not become Ready in time")
-        _report(step, goal, spec, draft)
+        _report(step, goal, spec, draft, is_served=counts[goal].serving > 0)
         if step.kind is StepKind.DONE:
             _report_lack(plan, state, room, draft)
         return Decided(step, goal, shape, curve.startup_s, room)
@@ -117,7 +117,14 @@ class Rollout:
         elif step.scale is not None and (step.kind is not StepKind.DROP or failure_is_on_record(draft)):
             await self._write(tick, decided.shape, step, startup_s=decided.startup_s)
         elif step.kind in _AT_REST and is_open(spec.change_windows, draft.now):
-            await self._scaling.roll(target, decided.room, draft, service=tick.runtime.key, container=spec.container)
+            await self._scaling.roll(
+                target,
+                decided.room,
+                draft,
+                service=tick.runtime.key,
+                container=spec.container,
+                refusals=tick.runtime.refusals[1] if tick.runtime.refusals else (),
+            )
         await self._scaling.protect(target.workloads, under_way=step.kind in _AWAITED)
 
     def _counts(self, tick: Tick, state: ServiceState, plan: ServicePlan, goal: str) -> dict[str, ShapeCount]:
@@ -190,19 +197,24 @@ def _needed_rps(state: ServiceState, plan: ServicePlan) -> float:
 
 
 def _report_lack(plan: ServicePlan, state: ServiceState, room: Room, draft: StatusDraft) -> None:
-    """That another shape would serve better, and what it has no room for."""
-    if plan.wanted is None or room.replicas(gpus := state.curves[plan.wanted.shape].gpus):
+    """That another fleet would serve better, or that the load needs a larger one, and what there is no room for."""
+    if plan.wanted is not None:
+        shape, told = plan.wanted.shape, f"{plan.wanted.replicas} x {plan.wanted.shape} would serve better"
+    elif plan.carried < 1 and plan.replicas < state.max_replicas:
+        shape, told = plan.shape, f"the load needs more replicas than {plan.replicas} x {plan.shape}"
+    else:
         return
-    message = f"{plan.wanted.replicas} x {plan.wanted.shape} would serve better: {room.lack(gpus)}"
-    draft.set(ConditionType.PROGRESSING, False, Reason.NO_SPARE_CAPACITY, message)
+    gpus = state.curves[shape].gpus
+    if not room.replicas(gpus):
+        draft.set(ConditionType.PROGRESSING, False, Reason.NO_SPARE_CAPACITY, f"{told}: {room.lack(gpus)}")
 
 
-def _report(step: Step, goal: str, spec: LLMServiceSpec, draft: StatusDraft) -> None:
+def _report(step: Step, goal: str, spec: LLMServiceSpec, draft: StatusDraft, *, is_served: bool) -> None:
     """What goes on, as a condition, and the change of shape with its failures."""
     message = step.message
     if step.reason == Reason.OUTSIDE_CHANGE_WINDOW and (opening := next_opening(spec.change_windows, draft.now)):
         message = f"{message}; the next change window opens at {opening:%Y-%m-%d %H:%M} UTC"
-    note_step(draft, step, goal, message)
+    note_step(draft, step, goal, message, is_served=is_served)
     failed = draft.status.reshape
     if step.kind is not StepKind.DONE:
         draft.set(ConditionType.PROGRESSING, step.kind in _UNDER_WAY, Reason(step.reason), message)

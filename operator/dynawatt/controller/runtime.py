@@ -42,6 +42,8 @@ class ServiceRuntime:
     book: ShapeBook = field(default_factory=ShapeBook)
     refusals: tuple[object, list[str]] | None = None
     """Why its Deployment cannot be copied into further shapes, and of which version of it that was found."""
+    pods: Mapping[str, str] = field(default_factory=dict)
+    """Names of its pods that have not ended, with the shape of each, as of the last look."""
     mix: LengthMix | None = None
     """Lengths of its requests, which the surfaces are for."""
     observed: LoadObservation | None = None

@@ -84,12 +84,26 @@ class Scaling:
         return not left
 
     async def roll(
-        self, target: Target, room: Room, draft: StatusDraft, *, service: str, container: str | None
+        self,
+        target: Target,
+        room: Room,
+        draft: StatusDraft,
+        *,
+        service: str,
+        container: str | None,
+        refusals: Sequence[str] = (),
     ) -> None:
-        """Carry an edit of the user's template over to the first sibling that lacks it, while others serve on."""
+        """Carry an edit of the user's template over to the first sibling that lacks it, while others serve on.
+
+        ``refusals`` tell why the template cannot be copied any more: then what runs goes on as it is.
+        """
         template = target.template.deployment
         sibling = next((one for one in target.siblings if is_behind(template, one.deployment)), None)
         if sibling is None:
+            return
+        if refusals:
+            message = f"{sibling.name} goes on without the edit of {target.template.name}: {'; '.join(refusals)}"
+            draft.set(ConditionType.PROGRESSING, False, Reason.RESHAPE_REFUSED, message)
             return
         gpus = gpu_count(sibling.deployment["spec"]["template"]["spec"])
         free = room.replicas(gpus)

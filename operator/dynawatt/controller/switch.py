@@ -6,7 +6,7 @@ from typing import Final
 
 from dynawatt.adapters.kubernetes.client import API_ERRORS, describe_error
 from dynawatt.adapters.kubernetes.cluster import Cluster
-from dynawatt.api.switch import SWITCH_NAME, switched_off
+from dynawatt.api.switch import SWITCH_NAME, gives_back, switched_off
 
 _PERIOD_S: Final = 5.0
 
@@ -21,6 +21,8 @@ class Switch:
         self._namespace = namespace
         self.off = ""
         """Why dynawatt is off; empty while it is on, and before the ConfigMap was first read."""
+        self.gives_back = False
+        """Whether everything is to be given back."""
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -33,7 +35,8 @@ class Switch:
 
     def look(self) -> None:
         """Ask once. Raises API_ERRORS."""
-        off = switched_off(self._cluster.config_map(self._namespace, SWITCH_NAME))
-        if off != self.off:
-            _log.warning("switch=%s off=%r", SWITCH_NAME, off)
-        self.off = off
+        config_map = self._cluster.config_map(self._namespace, SWITCH_NAME)
+        off, back = switched_off(config_map), gives_back(config_map)
+        if (off, back) != (self.off, self.gives_back):
+            _log.warning("switch=%s off=%r give_back=%s", SWITCH_NAME, off, back)
+        self.off, self.gives_back = off, back

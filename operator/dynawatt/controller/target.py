@@ -1,7 +1,7 @@
 """The Deployment of an LLMService as dynawatt understands it, or why it cannot be managed."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -10,6 +10,7 @@ from dynawatt.adapters.kubernetes.cluster import parse_time
 from dynawatt.adapters.vllm_args import VllmPodError, VllmSettings
 from dynawatt.api.conditions import Reason
 from dynawatt.controller.shapes.drain import drain_problem
+from dynawatt.controller.shapes.probes import startup_budget_s
 from dynawatt.controller.shapes.template import read_template
 
 _NO_CONTAINER = {"ContainerNotFound", "NoVllmContainer", "AmbiguousContainer"}
@@ -54,11 +55,6 @@ class Workload:
         """Desired replicas of the Deployment."""
         replicas: int = self.deployment["spec"].get("replicas", 1)
         return replicas
-
-    @property
-    def node_selector(self) -> Mapping[str, str]:
-        """Labels that its pods want of a node."""
-        return self.deployment["spec"]["template"]["spec"].get("nodeSelector") or {}
 
     @property
     def replicas_writer(self) -> str:
@@ -117,20 +113,60 @@ class Workload:
         return statistics.median(times) if times else default_s
 
 
-@dataclass(frozen=True, slots=True)
-class ShapedWorkload(Workload):
-    """One of the Deployments of a service, all of whose replicas are of one shape."""
+class _Reading(NamedTuple):
+    """What a pod template was understood as."""
 
     shape: str
-    """What the planner calls it."""
     settings: VllmSettings
     drain_problem: str | None
-    """What to change so that pods finish their requests before they stop; None when they do."""
+    startup_budget_s: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShapedWorkload(Workload):
+    """One of the Deployments of a service, all of whose replicas are of one shape.
+
+    After an edit nobody may understand any more what it runs. Who asks how then gets a TargetError; to give replicas
+    back nobody has to ask.
+    """
+
+    reading: _Reading | TargetError
+
+    @property
+    def is_understood(self) -> bool:
+        """Whether what it runs is known."""
+        return not isinstance(self.reading, TargetError)
+
+    @property
+    def shape(self) -> str:
+        """What the planner calls it; ``unknown`` where it is not understood."""
+        return self.reading.shape if isinstance(self.reading, _Reading) else "unknown"
+
+    @property
+    def settings(self) -> VllmSettings:
+        """How vLLM is started. Raises TargetError."""
+        return self._understood.settings
+
+    @property
+    def drain_problem(self) -> str | None:
+        """What to change so that pods finish their requests before they stop; None when they do. Raises TargetError."""
+        return self._understood.drain_problem
+
+    @property
+    def startup_budget_s(self) -> int | None:
+        """Seconds until probes give up on a pod that starts; None when none does. Raises TargetError."""
+        return self._understood.startup_budget_s
+
+    @property
+    def _understood(self) -> _Reading:
+        if isinstance(self.reading, TargetError):
+            raise self.reading
+        return self.reading
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The Deployments of a service, which run vLLM in a way dynawatt understands."""
+    """The Deployments of a service."""
 
     template: ShapedWorkload
     """The user's own, which further shapes are made from."""
@@ -139,7 +175,7 @@ class Target:
 
     @property
     def drain_problem(self) -> str | None:
-        """What to change so that pods finish their requests before they stop; None when they do."""
+        """What to change so that pods finish their requests before they stop; None when they do. Raises TargetError."""
         return self.template.drain_problem
 
     @property
@@ -149,7 +185,7 @@ class Target:
 
     @property
     def settings(self) -> VllmSettings:
-        """Of the user's own Deployment."""
+        """Of the user's own Deployment. Raises TargetError."""
         return self.template.settings
 
     @property
@@ -187,7 +223,7 @@ def read_workload(deployment: KubernetesObject, pods: Sequence[KubernetesObject]
 def read_target(
     workload: Workload | None, siblings: Sequence[Workload] = (), *, name: str, container: str | None
 ) -> Target:
-    """Understand what the Deployments of a service run. Raises TargetError."""
+    """Understand what the Deployments of a service run, as far as that can be. Raises TargetError if there is none."""
     if workload is None:
         raise TargetError(
             Reason.DEPLOYMENT_NOT_FOUND,
@@ -199,13 +235,24 @@ def read_target(
 
 def _distinct(sibling: ShapedWorkload, template: ShapedWorkload) -> ShapedWorkload:
     """A template that was edited may have become what one of its siblings is."""
-    return replace(sibling, shape=f"{sibling.shape}-sibling") if sibling.shape == template.shape else sibling
+    own, other = template.reading, sibling.reading
+    if isinstance(own, TargetError) or isinstance(other, TargetError) or own.shape != other.shape:
+        return sibling
+    return replace(sibling, reading=other._replace(shape=f"{other.shape}-sibling"))
 
 
 def _shaped(workload: Workload, container: str | None) -> ShapedWorkload:
-    name = workload.deployment["metadata"]["name"]
     try:
-        template = read_template(workload.deployment, container)
+        reading: _Reading | TargetError = _read(workload.deployment, container)
+    except TargetError as error:
+        reading = error
+    return ShapedWorkload(workload.deployment, workload.pods, reading)
+
+
+def _read(deployment: KubernetesObject, container: str | None) -> _Reading:
+    name = deployment["metadata"]["name"]
+    try:
+        template = read_template(deployment, container)
     except VllmPodError as error:
         reason = Reason.NO_VLLM_CONTAINER if error.reason in _NO_CONTAINER else Reason.UNSUPPORTED_DEPLOYMENT
         raise TargetError(reason, f"Deployment {name!r}: {error}") from error
@@ -215,9 +262,12 @@ def _shaped(workload: Workload, container: str | None) -> ShapedWorkload:
             Reason.UNSUPPORTED_DEPLOYMENT,
             f"Deployment {name!r}: pipeline or data parallelism above 1 is not supported; use tensor parallelism alone",
         )
-    problem = drain_problem(template.pod_spec, template.container, settings)
-    shape = shape_name(settings.tensor_parallel_size)
-    return ShapedWorkload(workload.deployment, workload.pods, shape, settings, problem)
+    return _Reading(
+        shape_name(settings.tensor_parallel_size),
+        settings,
+        drain_problem(template.pod_spec, template.container, settings),
+        startup_budget_s(template.container),
+    )
 
 
 def unready_since(pod: KubernetesObject) -> float | None:

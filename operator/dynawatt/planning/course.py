@@ -81,7 +81,9 @@ def total_j(course: Course, present: Present, serving_j: Numbers, served_j: Numb
     for number, step in enumerate(course.steps):
         after_j = served_j[:, step.shape, step.replicas]
         starting = step.started + (int(one.starting[step.shape]) if number == 0 else 0)
-        wait_slots = one.curves[step.shape].startup_s / own.slot_s if starting else 0.0
+        # None of another shape are counted like any number of it: they come when one would be Ready.
+        reshaped = number > 0 and step.shape != course.steps[number - 1].shape
+        wait_slots = one.curves[step.shape].startup_s / own.slot_s if starting or reshaped else 0.0
         ready = min(step.first_slot + wait_slots, own.slots)
         sum_j += float(interpolated(before_j, ready) - before_j[step.first_slot])
         sum_j += float(after_j[step.last_slot] - interpolated(after_j, ready)) + starting * start_j[step.shape]

@@ -31,6 +31,9 @@ class _Explainer:
         now_mhz, clock_message = clocks_now(one, fleet, self.costs, pending=bool(self.present.pending[fleet]))
         carried = self._carried()
         reason, message = self._reason(carried, clock.clock_mhz)
+        if because := one.state.default_clock_because:
+            why = f"at the default clock, because {because}"
+            message, clock_message = f"{message}; {why}", f"{clock_message}; {why}"
         energy_j, to_keeping, to_default = self._energies()
         names = list(one.state.curves)
         return ServicePlan(

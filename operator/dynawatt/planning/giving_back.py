@@ -50,7 +50,7 @@ def give_back_step(
     Args:
         original: What to give back.
         shapes: All Deployments of the service as they are, the original one included.
-        nodes: That its replicas may run on.
+        nodes: With such GPUs as its replicas run on.
         max_gpus: Most GPUs that the service may hold at any instant, stopping pods included; None for no limit.
         before: ``serving`` when this began. None where nobody remembers: what is there now, which is safe, but keeps
             more than had to be kept, and so may find no room.

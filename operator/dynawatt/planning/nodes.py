@@ -1,6 +1,9 @@
 """GPUs of nodes: what can be started where. A replica never spans nodes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+_Node = TypeVar("_Node")
 
 
 def places(free_gpus: Sequence[int], gpus: int) -> int:
@@ -13,10 +16,21 @@ def all_fit(sizes: Iterable[int], free_gpus: Sequence[int]) -> bool:
 
     Where each size divides the next larger one, as powers of two do, no other order does better.
     """
-    free = list(free_gpus)
+    free = dict(enumerate(free_gpus))
+    return all(_placed(size, free) for size in sorted(sizes, reverse=True))
+
+
+def left_over(sizes: Iterable[int], free_gpus: Mapping[_Node, int]) -> dict[_Node, int]:
+    """Free GPUs by node beside replicas that are placed likewise, without those that have no room."""
+    free = dict(free_gpus)
     for size in sorted(sizes, reverse=True):
-        fitting = [node for node, gpus in enumerate(free) if gpus >= size]
-        if not fitting:
-            return False
+        _placed(size, free)
+    return free
+
+
+def _placed(size: int, free: dict[_Node, int]) -> bool:
+    """Take GPUs of one node, if any has so many."""
+    fitting = [node for node, gpus in free.items() if gpus >= size]
+    if fitting:
         free[min(fitting, key=free.__getitem__)] -= size
-    return True
+    return bool(fitting)

@@ -10,13 +10,17 @@ from dynawatt.errors import InvalidInputError
 from dynawatt.planning.commitment import Prices
 from dynawatt.planning.explaining import explained
 from dynawatt.planning.fleet_costs import CostRules, gather, service
+from dynawatt.planning.groups import grouped, share_nodes
+from dynawatt.planning.nodes import left_over
 from dynawatt.planning.options import Choices
 from dynawatt.planning.present import ChangeRules, look
 from dynawatt.planning.runners_up import Decided
 from dynawatt.planning.service import CANNOT_PLAN, SLO_UNREACHABLE, Fleet, ServicePlan, ServiceState, unusable
-from dynawatt.planning.sharing import OPTIMAL, Inventory, Limits, Shared, share
+from dynawatt.planning.sharing import GREEDY, MIXED_INTEGER, OPTIMAL, Inventory, Limits, Shared, share
 
 _SLOT_S: Final = 300.0
+_WAYS: Final = (OPTIMAL, MIXED_INTEGER, GREEDY)
+"""The better ones first."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,29 +63,52 @@ class UnitCommitmentPlanner:
             if not 0 <= value < inf:
                 raise InvalidInputError(f"{name} {value} of the planner: must be 0 or more")
 
-    def plan(self, states: Mapping[str, ServiceState], free_gpus: Sequence[int] | None) -> dict[str, ServicePlan]:
+    def plan(
+        self, states: Mapping[str, ServiceState], free_gpus: Mapping[str, int] | Sequence[int] | None
+    ) -> dict[str, ServicePlan]:
         """Decide for every service; the keys are kept.
 
         Args:
             states: What is there, and what is to be served.
-            free_gpus: That no replica holds, by node; None where as many can be had as are wanted.
+            free_gpus: That no replica holds, by node, with its name where states tell which they may use; None where
+                as many can be had as are wanted.
         """
         return dict(self.decide(states, free_gpus).plans)
 
-    def decide(self, states: Mapping[str, ServiceState], free_gpus: Sequence[int] | None) -> Decision:
+    def decide(
+        self, states: Mapping[str, ServiceState], free_gpus: Mapping[str, int] | Sequence[int] | None
+    ) -> Decision:
         """``plan`` together with how good it is."""
         grid = _grid(states)
         refused = {name: clause for name, state in states.items() if (clause := unusable(state, *grid)) is not None}
         usable = {name: state for name, state in states.items() if name not in refused}
         able = {name: state for name, state in usable.items() if _carries(state)}
-        shared, plans = self._solve(able, free_gpus)
+        plans, gap, found_by = self._solve_groups(able, free_gpus)
         for name, state in states.items():
             if name in refused:
                 plans[name] = _kept(state, CANNOT_PLAN, f"{refused[name]}; everything stays as it is")
             elif name not in able:
                 message = "no shape meets the objectives under any load; everything stays as it is"
                 plans[name] = _kept(state, SLO_UNREACHABLE, message)
-        return Decision({name: plans[name] for name in states}, shared.gap, shared.found_by)
+        return Decision({name: plans[name] for name in states}, gap, found_by)
+
+    def _solve_groups(
+        self, states: Mapping[str, ServiceState], free_gpus: Mapping[str, int] | Sequence[int] | None
+    ) -> tuple[dict[str, ServicePlan], float, str]:
+        """Plans, and as in ``Decision`` how good they are: of groups that have nodes in common nothing is proven."""
+        if not isinstance(free_gpus, Mapping):
+            shared, plans = self._solve(states, free_gpus)
+            return plans, shared.gap, shared.found_by
+        groups, left, plans, found = grouped(states), free_gpus, {}, [Shared([], 0.0, OPTIMAL)]
+        for group in groups:
+            own = {name: states[name] for name in group.services}
+            shared, planned = self._solve(own, list(group.free(left).values()))
+            started = [gpus for name, plan in planned.items() for gpus in _started(states[name], plan)]
+            left = {**left, **left_over(started, group.free(left))}
+            plans |= planned
+            found.append(shared)
+        gap = inf if share_nodes(groups) else max(one.gap for one in found)
+        return plans, gap, max((one.found_by for one in found), key=_WAYS.index)
 
     def _solve(
         self, states: Mapping[str, ServiceState], free_gpus: Sequence[int] | None
@@ -118,6 +145,12 @@ def _grid(states: Mapping[str, ServiceState]) -> tuple[int, float]:
     """Slots of the forecasts, and their width: those of most services, which the others have to have too."""
     found = Counter((len(one.demand.expected_rps), one.demand.slot_s) for one in states.values())
     return found.most_common(1)[0][0] if found else (1, _SLOT_S)
+
+
+def _started(state: ServiceState, plan: ServicePlan) -> list[int]:
+    """GPUs of each replica that is to be started now."""
+    there = state.ready.get(plan.shape, 0) + state.starting.get(plan.shape, 0)
+    return [state.curves[plan.shape].gpus] * (plan.replicas - there)
 
 
 def _carries(state: ServiceState) -> bool:

@@ -1,17 +1,22 @@
 """Room for more replicas of a service: on single nodes, within its own limit, and how to make some."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from math import inf
+from typing import Final
 
 from dynawatt.planning.nodes import places
 from dynawatt.planning.replica_counts import ShapeCount
 
+_TOLD: Final = 3
+"""Reasons why nodes are closed, of which there may be as many as nodes."""
+
 
 @dataclass(frozen=True, slots=True)
 class NodeRoom:
-    """GPUs of one node that a service may use."""
+    """One node with GPUs as a service needs them."""
 
     name: str
     free_gpus: int
@@ -20,6 +25,8 @@ class NodeRoom:
     """That stopping pods hold, of any service."""
     serving: Mapping[str, int] = field(default_factory=dict)
     """Ready pods of this service by Deployment. Where nobody knows, no room is made, but what is free is used."""
+    closed: str = ""
+    """Why replicas of the service may not start there, to be read after "it is"; empty where they may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,7 @@ class Room:
 
     Args:
         shapes: All Deployments of the service.
-        nodes: That its replicas may run on.
+        nodes: With such GPUs as its replicas run on.
         max_gpus: Most that the service may hold at any instant; None for no limit.
     """
 
@@ -45,7 +52,8 @@ class Room:
         """Replicas without a node get theirs as the scheduler would give it with packing: where least is left over."""
         waiting = sorted((shape.gpus for shape in shapes.values() for _ in range(shape.unplaced)), reverse=True)
         self._shapes = shapes
-        self._nodes = _without(nodes, waiting)
+        self._nodes = _without([node for node in nodes if not node.closed], waiting)
+        self._closed = [node for node in nodes if node.closed]
         held = sum(shape.gpus * shape.pods for shape in shapes.values())
         self._max_gpus = max_gpus
         self._left: float = inf if max_gpus is None else max_gpus - held
@@ -56,7 +64,12 @@ class Room:
         if self._left < gpus:
             return f"each needs {gpus} GPUs, the limit of {self._max_gpus} for the service leaves {max(0, self._left)}"
         freest = max((node.free_gpus for node in self._nodes), default=0)
-        return f"each needs {gpus} free GPUs on one node, the freest has {freest}"
+        closed = Counter(node.closed for node in self._closed if node.free_gpus >= gpus)
+        told = [
+            f"1 node has {gpus}, but is {why}" if count == 1 else f"{count} nodes have {gpus}, but are {why}"
+            for why, count in closed.most_common(_TOLD)
+        ]
+        return "; ".join([f"each needs {gpus} free GPUs on one node, the freest has {freest}", *told])
 
     def replicas(self, gpus: int) -> int:
         """How many of so many GPUs each can be started now."""

@@ -50,10 +50,14 @@ class ServiceState:
     may_scale: bool = True
     may_reshape: bool = True
     may_set_clock: bool = True
+    default_clock_because: str = ""
+    """Why clocks are not set although the user wants it; empty where that is not so."""
     since_change_s: float = inf
     """Since replicas or shapes were last changed."""
     goal: Fleet | None = None
     """What a change of shape that is under way leads to; None while there is none."""
+    nodes: frozenset[str] | None = None
+    """Names of those that its replicas may use; None for all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ class Stepper:
 
     Args:
         shapes: All Deployments of the service, those of the goal included.
-        nodes: That its replicas may run on.
+        nodes: With such GPUs as its replicas run on.
         max_gpus: Most GPUs that the service may hold at any instant, stopping pods included; None for no limit.
         terms: What is wanted.
     """

@@ -39,7 +39,7 @@ def next_step(
     Args:
         goal: Replicas that are to be there in the end, by Deployment; none of those that are not named.
         shapes: All Deployments of the service as they are, those of the goal included.
-        nodes: That its replicas may run on.
+        nodes: With such GPUs as its replicas run on.
         max_gpus: Most GPUs that the service may hold at any instant, stopping pods included; None for no limit.
         needed_rps: Load to be carried from now until a replica that starts now is Ready, with the planner's margin.
         min_replicas: Fewest Ready replicas. The last one only goes where the goal is to have none.

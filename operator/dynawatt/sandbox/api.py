@@ -12,13 +12,14 @@ import yaml
 
 from dynawatt.errors import OperationError
 
-_TOKEN_S: Final = 2**32
-"""The most that Kubernetes grants: no kubelet is here to renew tokens, so they are to outlive the sandbox."""
+LONGEST_TOKEN_S: Final = 2**32
+"""The most that Kubernetes grants: nobody is here to renew tokens, so they are to outlive the sandbox."""
 _COLLECTIONS: Final = {
     "Namespace": "/api/v1/namespaces",
     "Node": "/api/v1/nodes",
     "Pod": "/api/v1/namespaces/{namespace}/pods",
     "ServiceAccount": "/api/v1/namespaces/{namespace}/serviceaccounts",
+    "RuntimeClass": "/apis/node.k8s.io/v1/runtimeclasses",
     "ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles",
     "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
     "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/roles",
@@ -79,7 +80,7 @@ class ApiServer:
 
         Bound to a pod that runs as this account, it names the pod's node to the API server and dies with the pod.
         """
-        spec: dict[str, Any] = {"expirationSeconds": _TOKEN_S}
+        spec: dict[str, Any] = {"expirationSeconds": LONGEST_TOKEN_S}
         if pod is not None:
             identity = {key: pod["metadata"][key] for key in ("name", "uid")}
             spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Pod", **identity}

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -29,6 +29,12 @@ _SOURCES: Final = Path(__file__).parent / "components"
 _KUBERNETES_STAMP: Final = " ".join(
     f"-X k8s.io/component-base/version.{key}={value}"
     for key, value in {"gitVersion": "v1.36.3", "gitMajor": "1", "gitMinor": "36"}.items()
+)
+# What `helm template` and `helm lint` take for the version of the cluster that they do not ask.
+_HELM_STAMP: Final = " ".join(
+    f"-X helm.sh/helm/v3/pkg/{package}.k8sVersion{part}={value}"
+    for package in ("chartutil", "lint/rules")
+    for part, value in {"Major": "1", "Minor": "36"}.items()
 )
 
 
@@ -80,6 +86,16 @@ FAMILIES: Final = (
         expected_s=250,
     ),
 )
+HELM: Final = Family(
+    "helm",
+    {
+        "helm": "helm.sh/helm/v3/cmd/helm",
+        "helm-unittest": "github.com/helm-unittest/helm-unittest/cmd/helm-unittest",
+    },
+    expected_s=120,
+    link_flags=f"-s -w {_HELM_STAMP}",
+)
+"""Not needed to run a sandbox, so only built for who installs the chart into one."""
 
 
 def ensure_built(progress: Progress | None = None) -> dict[str, Path]:
@@ -88,10 +104,18 @@ def ensure_built(progress: Progress | None = None) -> dict[str, Path]:
     kube-apiserver and etcd are taken from KUBEBUILDER_ASSETS when both are there.
     Raises OperationError with the end of go's output when a build fails.
     """
+    own = _kubebuilder_assets()
+    return _built([family for family in FAMILIES if not own.keys() >= family.packages.keys()], progress) | own
+
+
+def ensure_helm(progress: Progress | None = None) -> dict[str, Path]:
+    """The paths of helm and helm-unittest, built if need be. Raises OperationError like ``ensure_built``."""
+    return _built([HELM], progress)
+
+
+def _built(families: Sequence[Family], progress: Progress | None) -> dict[str, Path]:
     progress = progress or Silent()
     root = binaries_root()
-    own = _kubebuilder_assets()
-    families = [family for family in FAMILIES if not own.keys() >= family.packages.keys()]
     outputs = {family.name: root / f"{family.name}-{family.key()}" for family in families}
     missing = [family for family in families if not outputs[family.name].is_dir()]
     if missing:
@@ -102,8 +126,7 @@ def ensure_built(progress: Progress | None = None) -> dict[str, Path]:
             for position, family in enumerate(missing, start=1):
                 title = f"{family.name} ({position} of {len(missing)})"
                 _build(family, outputs[family.name], title=title, progress=progress)
-    built = {name: outputs[family.name] / name for family in families for name in family.packages}
-    return built | own
+    return {name: outputs[family.name] / name for family in families for name in family.packages}
 
 
 def _kubebuilder_assets() -> dict[str, Path]:

@@ -225,14 +225,20 @@ class Sandbox:
                 state=state,
             ),
             monitoring.prometheus(binaries["prometheus"], kubeconfig=self._kubeconfig_of("prometheus"), state=state),
-            dynawatt_processes.nodesim(kubeconfig=self._kubeconfig_of("nodesim"), directory=self.nodesim_directory),
+            dynawatt_processes.nodesim(
+                kubeconfig=self._kubeconfig_of("nodesim"),
+                directory=self.nodesim_directory,
+                pod_network=state.pod_network,
+                driver=ensure_driver(),
+            ),
         ]
         start(state, components)
         with self._api() as api:
             install(api, state.options)
             wait_ready(state, components)
             wait_until(state, "every node is Ready", lambda: nodes_are_ready(api, state.options))
-            wait_until(state, "dynawatt's resource types are served", lambda: serves_custom_resources(api))
+            if not state.options.bare:
+                wait_until(state, "dynawatt's resource types are served", lambda: serves_custom_resources(api))
             wait_until(state, "the default namespace has its service account", lambda: accepts_pods(api))
 
     def _start_and_wait(self, component: Component) -> None:

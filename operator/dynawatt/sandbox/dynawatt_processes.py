@@ -14,8 +14,8 @@ from dynawatt.sandbox.options import SandboxOptions
 _PYTHON = [sys.executable, "-P", "-u", "-m"]
 
 
-def nodesim(*, kubeconfig: Path, directory: Path) -> Component:
-    """The simulated GPUs and vLLM servers of all nodes."""
+def nodesim(*, kubeconfig: Path, directory: Path, pod_network: str, driver: Path) -> Component:
+    """The simulated GPUs and vLLM servers of all nodes, and dynawatt's own pods; ``driver`` has the NVML library."""
 
     def command(port: int) -> list[str]:
         return [
@@ -24,6 +24,8 @@ def nodesim(*, kubeconfig: Path, directory: Path) -> Component:
             f"--kubeconfig={kubeconfig}",
             f"--port={port}",
             f"--state-dir={directory}",
+            f"--pod-network={pod_network}",
+            f"--driver-dir={driver}",
         ]
 
     return Component("nodesim", command, health="/healthz")

@@ -67,14 +67,15 @@ def agent_pod(node: str) -> dict[str, Any]:
 
 
 def access_documents() -> list[dict[str, Any]]:
-    """Identities, roles and admission policies, the same as in a real cluster."""
-    texts = [(_MANIFESTS / name).read_text(encoding="utf-8") for name in ("access.yaml", "admission.yaml")]
-    return [document for text in texts for document in yaml.safe_load_all(text)]
+    """Identities, roles and admission policies: the files that the Helm chart renders too."""
+    return [*_documents("access.yaml"), *_documents("admission.yaml")]
 
 
 def install(api: ApiServer, options: SandboxOptions) -> None:
-    """Apply everything. Raises OperationError."""
-    for manifest in (*access_documents(), *crd_documents(), *gpu_nodes(options)):
+    """Apply everything; a bare cluster has nothing of dynawatt. Raises OperationError."""
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": DEFAULT_NAMESPACE}}
+    ours = () if options.bare else (namespace, *access_documents(), *crd_documents())
+    for manifest in (*_documents("sandbox.yaml"), *ours, *gpu_nodes(options)):
         api.apply(manifest)
 
 
@@ -93,6 +94,10 @@ def serves_custom_resources(api: ApiServer) -> bool:
     """Whether dynawatt's resource types can be listed, which takes longer than creating their definitions."""
     plurals = [document["spec"]["names"]["plural"] for document in crd_documents()]
     return all(api.serves(f"/apis/{API_VERSION}/{plural}?limit=1") for plural in plurals)
+
+
+def _documents(name: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((_MANIFESTS / name).read_text(encoding="utf-8")))
 
 
 def _is_ready(node: dict[str, Any]) -> bool:

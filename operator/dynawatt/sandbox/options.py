@@ -45,6 +45,8 @@ class SandboxOptions:
     """From a pod's start until it is Ready; plays the loading of the model."""
     dynawatt: bool = True
     """Whether the operator and one agent per node run too."""
+    bare: bool = False
+    """Whether nothing of dynawatt is installed, so that its Helm chart can be."""
     plan_interval_s: float = 10.0
     observe_interval_s: float = 2.0
     rate_window_s: float = 10.0
@@ -61,6 +63,8 @@ class SandboxOptions:
         _check_range("gpus-per-node", self.gpus_per_node, 1, most)
         if self.gpus_per_node & (self.gpus_per_node - 1):
             raise InvalidInputError(f"gpus-per-node is {self.gpus_per_node}: use a power of two up to {most}")
+        if self.bare and self.dynawatt:
+            raise InvalidInputError("bare and dynawatt exclude each other: in a bare cluster the Helm chart starts it")
         _check_range("startup-s", self.startup_s, 0, 3600)
         for name in ("plan_interval_s", "observe_interval_s", "rate_window_s", "peak_window_s", "lease_duration_s"):
             _check_range(name.replace("_", "-"), getattr(self, name), 1, 3600)

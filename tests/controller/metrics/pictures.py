@@ -11,6 +11,7 @@ from dynawatt.api.conditions import ConditionStatus, ConditionType
 from dynawatt.controller.metrics.exporting import OperatorCollector
 from dynawatt.controller.metrics.figures import (
     Attainment,
+    Bounds,
     Figures,
     Objective,
     ReplicaState,
@@ -37,6 +38,10 @@ def known(**changes):
             Objective.TTFT: Attainment(0.995, Source.MODELLED),
             Objective.TBT: Attainment(0.999, Source.MEASURED),
         },
+        "ttft_bounds": {"all": Bounds(0.97, 0.999), "1-256": Bounds(0.95, 1.0)},
+        "slo_target": 0.99,
+        "objectives_s": {(Objective.TBT, "all"): 0.1, (Objective.TTFT, "1-256"): 0.25},
+        "pods": {"llama-70b-7d9f-abcde": "tp4"},
         "calibration": {("tp4", "time"): 1.05, ("tp4", "power"): 0.97},
         "savings": {
             Counterfactual.AS_FOUND: Saving(600.0, 1000.0, 100.0),

@@ -29,6 +29,13 @@ def test_everything_that_is_known_is_told(scraped):
         "predicted_power_watts": {("llama-70b",): 4100},
         "measured_power_watts": {("llama-70b",): 4000},
         "slo_attainment_ratio": {("llama-70b", "ttft", "modelled"): 0.995, ("llama-70b", "tbt", "measured"): 0.999},
+        "slo_ttft_attainment_bound_ratio": {
+            ("llama-70b", "low", "all"): 0.97, ("llama-70b", "high", "all"): 0.999,
+            ("llama-70b", "low", "1-256"): 0.95, ("llama-70b", "high", "1-256"): 1.0,
+        },
+        "slo_target_ratio": {("llama-70b",): 0.99},
+        "slo_objective_seconds": {("llama-70b", "all", "tbt"): 0.1, ("llama-70b", "1-256", "ttft"): 0.25},
+        "pod_info": {("llama-70b", "llama-70b-7d9f-abcde", "tp4"): 1},
         "calibration_factor": {("llama-70b", "time", "tp4"): 1.05, ("llama-70b", "power", "tp4"): 0.97},
         "charged_energy_joules_total": {("llama-70b", "measured"): 500, ("llama-70b", "modelled"): 100},
         "counterfactual_energy_joules_total": {("llama-70b", "as-found"): 1000, ("llama-70b", "tuned-static"): 550},

@@ -30,7 +30,7 @@ def test_nothing_known_bounds_nothing():
 @pytest.mark.parametrize(
     ("shape", "limits", "settings", "reason", "message"),
     [
-        (Shape(16), {}, {}, "LargerThanAnyNode", "the largest has 8: take 16 out of `tensorParallelSizes`"),
+        (Shape(16), {}, {}, "LargerThanAnyNode", "may run on has 8: take 16 out of `tensorParallelSizes`"),
         (Shape(3), {}, {}, "HeadsNotDivisible", "does not divide the model's 64 attention heads"),
         (Shape(8), {"attention_heads": 24, "kv_heads": 3}, {}, "HeadsNotDivisible", "3 key-value heads"),
         (Shape(8), {"attention_heads": 64, "kv_heads": 4}, {}, None, ""),  # copied twice

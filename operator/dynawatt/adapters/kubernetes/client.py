@@ -53,11 +53,17 @@ def api_client(kubeconfig: Path | None) -> ApiClient:
             config.load_kube_config(  # type: ignore[no-untyped-call]
                 config_file=str(kubeconfig), client_configuration=settings
             )
-        except (config.ConfigException, OSError, yaml.YAMLError, TypeError, AttributeError) as error:
+        except (config.ConfigException, OSError, ValueError, yaml.YAMLError, TypeError, AttributeError) as error:
             reason = (isinstance(error, OSError) and error.strerror) or str(error).splitlines()[0]
+            if isinstance(error, (ValueError, TypeError, AttributeError)):  # binary, or YAML of another kind
+                reason = "is not a kubeconfig"
             raise InvalidInputError(
                 f"--kubeconfig {kubeconfig}: {reason}; give a readable kubeconfig with a current context"
             ) from error
+        if not settings.host.startswith(("http://", "https://")):
+            raise InvalidInputError(
+                f"--kubeconfig {kubeconfig}: server {settings.host}: must start with https:// or http://"
+            )
     return ApiClient(settings)
 
 

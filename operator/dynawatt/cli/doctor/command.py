@@ -22,6 +22,15 @@ from dynawatt.cli.doctor.rights import check_rights
 from dynawatt.cli.doctor.running import AGENTS, OPERATOR, check_agents, check_lease, check_switch
 from dynawatt.cli.doctor.services import check_services
 from dynawatt.cli.layout import choose_paint
+from dynawatt.cli.prometheus_options import (
+    CaFile,
+    Headers,
+    InsecureSkipVerify,
+    PasswordFile,
+    TokenFile,
+    Username,
+    auth_from_options,
+)
 
 
 def doctor(
@@ -32,14 +41,28 @@ def doctor(
     prometheus_url: Annotated[
         str | None, typer.Option(metavar="URL", help="Prometheus that scrapes the vLLM pods, as the operator has it.")
     ] = None,
+    prometheus_token_file: TokenFile = None,
+    prometheus_username: Username = None,
+    prometheus_password_file: PasswordFile = None,
+    prometheus_ca_file: CaFile = None,
+    prometheus_insecure_skip_verify: InsecureSkipVerify = False,
+    prometheus_header: Headers = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Check access, CRDs, rights, operator, agents, metrics and every LLMService, and say what to do.
 
     Changes nothing. Exit code 1 when a check failed; warnings do not count.
     """
+    auth = auth_from_options(
+        prometheus_token_file,
+        prometheus_username,
+        prometheus_password_file,
+        prometheus_ca_file,
+        prometheus_insecure_skip_verify,
+        prometheus_header,
+    )
+    prometheus = None if prometheus_url is None else open_prometheus(prometheus_url, auth)
     api = api_client(find_kubeconfig(kubeconfig))
-    prometheus = None if prometheus_url is None else open_prometheus(prometheus_url)
     checks = examine(api, namespace=namespace, prometheus=prometheus)
     typer.echo(json.dumps(to_json(checks), indent=1) if as_json else page(checks, choose_paint()), nl=as_json)
     if any(check.outcome is Outcome.FAILED for check in checks):

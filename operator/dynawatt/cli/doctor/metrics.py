@@ -43,7 +43,7 @@ async def check_metrics(source: MetricsSource, facts: Facts) -> list[Check]:
     try:
         await source.query("vector(1)")
     except MetricsUnavailable as error:
-        remedy = "Give --prometheus-url as the operator has it, from where that address is reachable."
+        remedy = "Give --prometheus-url and all --prometheus-* as the operator has them, from where it is reachable."
         return [METRICS.failed("Prometheus", str(error), remedy)]
     checks = [METRICS.ok("Prometheus", "answers")]
     try:

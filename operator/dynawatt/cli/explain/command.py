@@ -27,11 +27,11 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON.")] = False,
 ) -> None:
     """Say why an LLMService is as it is: conditions with remedies, the last decision, clocks, and what comes next."""
-    kubeconfig = find_kubeconfig(kubeconfig)
-    api = api_client(kubeconfig)
     namespace, _, name = service.rpartition("/")
     if not name or "/" in namespace:
         raise InvalidInputError(f"{service!r}: must be NAME or NAMESPACE/NAME of an LLMService")
+    kubeconfig = find_kubeconfig(kubeconfig)
+    api = api_client(kubeconfig)
     found = gather(api, namespace or present_namespace(kubeconfig), name, operator_namespace=operator_namespace)
     told = explained(found, now=datetime.now(UTC))
     if as_json:

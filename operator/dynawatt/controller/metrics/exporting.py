@@ -14,6 +14,7 @@ from dynawatt.adapters.metrics_server import MetricsServer
 from dynawatt.controller.metrics.deciding import deciding_families
 from dynawatt.controller.metrics.figures import Figures
 from dynawatt.controller.metrics.modelling import modelling_families
+from dynawatt.controller.metrics.promising import promising_families
 from dynawatt.controller.metrics.saving import saving_families
 from dynawatt.controller.metrics.working import Work
 
@@ -30,6 +31,7 @@ class OperatorCollector(Collector):
         services = self._figures.shown()
         yield from deciding_families(services)
         yield from modelling_families(services)
+        yield from promising_families(services)
         yield from saving_families(services)
         yield from self._work.families()
 

@@ -59,6 +59,13 @@ class Attainment(NamedTuple):
     """vLLM's own TTFT histogram has no input lengths, so where objectives differ by length it can only be modelled."""
 
 
+class Bounds(NamedTuple):
+    """Between which a fraction lies."""
+
+    low: float
+    high: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceFigures:
     """One service as a tick left it; None, or nothing, is what the tick could not tell."""
@@ -79,6 +86,14 @@ class ServiceFigures:
     """By name of the shape and state."""
     conditions: Mapping[ConditionType, ConditionStatus] = field(default_factory=_nothing)
     attainments: Mapping[Objective, Attainment] = field(default_factory=_nothing)
+    ttft_bounds: Mapping[str, Bounds] = field(default_factory=_nothing)
+    """Between which the attainment of TTFT lies, by class of input lengths and for all of them."""
+    slo_target: float | None = None
+    """Fraction that must be within the objectives."""
+    objectives_s: Mapping[tuple[Objective, str], float] = field(default_factory=_nothing)
+    """By class of input lengths; for TBT all are one."""
+    pods: Mapping[str, str] = field(default_factory=_nothing)
+    """Names of the service's pods, with the shape of each."""
     calibration: Mapping[tuple[str, str], float] = field(default_factory=_nothing)
     """Factors by name of the shape and kind, such as time or power: measured over predicted."""
     savings: Mapping[Counterfactual, Saving] = field(default_factory=_nothing)

@@ -14,7 +14,7 @@ class ShapeLimits(NamedTuple):
     """What bounds shapes; None for what is not known, which then bounds nothing."""
 
     largest_node_gpus: int | None = None
-    """Most GPUs on one node."""
+    """Most GPUs on one node that its pods may run on."""
     attention_heads: int | None = None
     kv_heads: int | None = None
     context_tokens: int | None = None
@@ -40,8 +40,8 @@ def _size(shape: Shape, limits: ShapeLimits) -> Iterator[Refusal]:
     if limits.largest_node_gpus is not None and size > limits.largest_node_gpus:
         yield Refusal(
             RefusalReason.LARGER_THAN_ANY_NODE,
-            f"tensor-parallel size {size} needs as many GPUs on one node, and the largest has "
-            f"{limits.largest_node_gpus}: take {size} out of `tensorParallelSizes`",
+            f"tensor-parallel size {size} needs as many GPUs on one node, and the largest that its pods may run on "
+            f"has {limits.largest_node_gpus}: take {size} out of `tensorParallelSizes`",
         )
     heads, kv_heads = limits.attention_heads, limits.kv_heads
     # vLLM splits query heads evenly; key-value heads as well, or copies them evenly where there are fewer.

@@ -8,15 +8,14 @@ delete the Pod object, which frees its GPUs.
 import asyncio
 import logging
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final, Protocol
 
 from dynawatt.adapters.kubernetes.client import KubernetesObject
 from dynawatt.adapters.vllm_args import VllmPodError, VllmSettings, find_vllm_container, vllm_settings
 from dynawatt.ports import PodKey
 from dynawatt.sandbox.nodesim.gpus import SimulatedGpu
+from dynawatt.sandbox.nodesim.lifetimes import grace_left_s, is_deleted
 from dynawatt.sandbox.nodesim.server import VllmServer
 from dynawatt.sandbox.nodesim.starting import start_replica
 
@@ -58,7 +57,7 @@ class PodRunner:
         self._pod = pod
         self._changed.set()
         if self._grace is not None:
-            self._grace.reschedule(asyncio.get_running_loop().time() + _grace_left_s(pod))
+            self._grace.reschedule(asyncio.get_running_loop().time() + grace_left_s(pod))
 
     async def gone(self) -> None:
         """The object no longer exists: whatever still runs ends at once."""
@@ -72,7 +71,7 @@ class PodRunner:
             await self._listen(server, settings.port)
             await self._until(_is_ready)
             server.serve()
-            await self._until(_is_deleted)
+            await self._until(is_deleted)
             await self._end(server, pre_stop_s(container), settings.shutdown_timeout_s)
         except Exception:
             _log.exception("pod=%s its simulated server failed", self.key)
@@ -96,7 +95,7 @@ class PodRunner:
             return container, settings, VllmServer(str(error))
 
     async def _listen(self, server: VllmServer, port: int) -> None:
-        while not _is_deleted(self._pod):
+        while not is_deleted(self._pod):
             try:
                 await server.listen(_address(self._pod), port)
             except OSError as error:
@@ -107,7 +106,7 @@ class PodRunner:
 
     async def _end(self, server: VllmServer, pre_stop_delay_s: float, shutdown_timeout_s: float) -> None:
         try:
-            async with asyncio.timeout(_grace_left_s(self._pod)) as self._grace:
+            async with asyncio.timeout(grace_left_s(self._pod)) as self._grace:
                 if server.listening:
                     await asyncio.sleep(pre_stop_delay_s)
                 await server.end(shutdown_timeout_s)
@@ -118,7 +117,7 @@ class PodRunner:
 
     async def _until(self, condition: Callable[[KubernetesObject], bool]) -> None:
         """Wait until the condition holds or the pod is to end."""
-        while not condition(self._pod) and not _is_deleted(self._pod):
+        while not condition(self._pod) and not is_deleted(self._pod):
             self._changed.clear()
             await self._changed.wait()
 
@@ -143,13 +142,3 @@ def _address(pod: KubernetesObject) -> str:
 def _is_ready(pod: KubernetesObject) -> bool:
     conditions = pod.get("status", {}).get("conditions") or ()
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
-
-
-def _is_deleted(pod: KubernetesObject) -> bool:
-    return "deletionTimestamp" in pod["metadata"]
-
-
-def _grace_left_s(pod: KubernetesObject) -> float:
-    """Seconds until SIGKILL: the API server sets the deletion timestamp to the end of the grace period."""
-    deadline = datetime.fromisoformat(pod["metadata"]["deletionTimestamp"])
-    return max(0.0, deadline.timestamp() - time.time())

@@ -19,8 +19,10 @@ from dynawatt.adapters.vllm_args import VllmPodError, find_vllm_container
 from dynawatt.perfmodel.gpus import GPUS
 from dynawatt.ports import PodKey
 from dynawatt.sandbox.driver.layout import MAX_GPUS
+from dynawatt.sandbox.nodesim.images import is_own_pod
 from dynawatt.sandbox.nodesim.kubelet import PodRunner, PodWriter
 from dynawatt.sandbox.nodesim.nodes import GPU_LABEL, GPU_RESOURCE, SimulatedNode, requested_gpus
+from dynawatt.sandbox.nodesim.process_pod import Machine, ProcessPod
 from dynawatt.sandbox.nodesim.state import AllocationState
 
 _SYNC_POLL_S: Final = 0.02
@@ -46,10 +48,13 @@ class NodeSimulator:
         state: AllocationState,
         now_s: Callable[[], float],
         services: Sequence[NodeService] = (),
+        machine: Machine | None = None,
     ) -> None:
+        """What it works with; without a ``machine``, pods of dynawatt's own are not run."""
         self.nodes: Final[dict[str, SimulatedNode]] = {}
         self._services = services
-        self._runners: dict[str, PodRunner] = {}
+        self._machine = machine
+        self._runners: dict[str, PodRunner | ProcessPod] = {}
         self._writer = writer
         self._state = state
         self._now_s = now_s
@@ -67,6 +72,9 @@ class NodeSimulator:
         for uid, pod in placed.items():
             if uid in self._runners:
                 self._runners[uid].update(pod)
+            elif is_own_pod(pod["spec"]):
+                if self._machine is not None and not _is_over(pod):
+                    self._runners[uid] = ProcessPod(pod, self._machine)
             elif _is_vllm(pod) and not _is_over(pod):
                 self._start(uid, pod)
 
