@@ -8,6 +8,7 @@ from dynawatt.errors import InvalidInputError
 from dynawatt.simulation.policies.catalog import BUILDERS, NAMES
 from dynawatt.simulation.static_policies import SINGLE_POOL
 
+from ..photographing import photograph
 from .simulating import coarse, simulate, simulate_json  # noqa: F401 (a fixture)
 
 LOAD = ("--workload", "azure-2024-conv", "--hours", 1, "--peak-servers", 2, "--fidelity", "slots")
@@ -69,6 +70,17 @@ def test_the_report_has_the_bars_the_bound_and_our_fleet(report, everything):
     assert "Only some policies are shown at first" in own
     for policy in everything["policies"]:
         assert policy["name"] in own
+
+
+def test_the_report_shows_in_a_browser(report, everything, tmp_path):
+    found = photograph(report, tmp_path / "report.png", height=2000)
+    assert found.inked > 0.3
+    for title in (f"The fleet of {OURS}", "clairvoyant", "Energy"):
+        assert title in found.text
+    # Charts are drawn by scripts: bars, and the names beside them.
+    assert found.text.count('class="main-svg"') >= 3
+    assert len(re.findall(r'<g class="point">', found.text)) >= len(everything["policies"])
+    assert re.search(r"<text[^>]*>(<[^>]*>)*dynawatt-deadline", found.text)
 
 
 def refuse(name, study):

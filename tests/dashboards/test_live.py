@@ -1,5 +1,6 @@
 """Every query of every panel, and every rule, asked of the Prometheus of a sandbox in which a service runs."""
 
+import html
 import math
 import os
 import signal
@@ -14,6 +15,8 @@ import yaml
 
 from dynawatt.dashboards.asking import questions
 from dynawatt.dashboards.recording import GROUPS
+
+from ..photographing import photograph
 
 pytestmark = pytest.mark.integration
 
@@ -117,9 +120,12 @@ def test_the_preview_shows_every_panel(busy, dashboards, dynawatt_sandbox, tmp_p
         excused = [panel for panel in shown if all(is_exception(target["expr"]) for target in panel["targets"])]
         assert page.count("<h3>") == len(shown)
         assert page.count("no data") == len(excused), dashboard["uid"]
-        assert page.count("Plotly.newPlot") == sum(
-            panel["type"] in {"timeseries", "state-timeline"} for panel in shown if panel not in excused
-        )
+        charts = sum(panel["type"] in {"timeseries", "state-timeline"} for panel in shown if panel not in excused)
+        assert page.count("Plotly.newPlot") == charts
+        seen = photograph(tmp_path / f"{dashboard['uid']}.html", tmp_path / f"{dashboard['uid']}.png")
+        assert seen.inked > 0.3
+        assert seen.text.count('class="main-svg"') >= charts
+        assert all(html.escape(panel["title"], quote=False) in seen.text for panel in shown)
 
 
 def test_every_recorded_series_has_data(busy):
