@@ -236,7 +236,8 @@ def test_the_script_for_completion():
     with started(stdout=subprocess.PIPE, text=True, env=environment(**asked)) as process:
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert "complete -o default -F _dynawatt_completion dynawatt" in out
+    assert "complete -o default -F _" in out
+    assert "_DYNAWATT_COMPLETE=complete_bash" in out
 
 
 def test_as_the_plug_in_of_kubectl_it_is_named_as_that(run):
