@@ -107,6 +107,23 @@ def test_the_rules_are_rules_and_the_dashboards_are_json(render, tmp_path):
         assert json.loads(text)["title"]
 
 
+def test_what_a_kwh_is_worth_is_given_to_the_dashboards(render):
+    documents = render("dashboards.enabled=true", "dashboards.factors.price=0.31", "dashboards.factors.currency=EUR")
+    [board] = [document for document in documents if document["metadata"]["name"] == "dynawatt-dashboard-energy"]
+    [text] = board["data"].values()
+    variables = {each["name"]: each for each in json.loads(text)["templating"]["list"]}
+    assert {name: variables[name]["query"] for name in ("price", "currency", "carbon", "pue")} == {
+        "price": "0.31", "currency": "EUR", "carbon": "480", "pue": "1"
+    }  # fmt: skip
+    assert variables["price"]["current"]["value"] == variables["price"]["options"][0]["value"] == "0.31"
+
+
+@pytest.mark.parametrize("wrong", ["price=-1", "price=cheap", "pue=0.9", "currency=", "prize=1"])
+def test_factors_that_make_no_sense_are_refused(render, wrong):
+    with pytest.raises(AssertionError, match="dashboards.factors|dashboards/factors"):
+        render("dashboards.enabled=true", f"dashboards.factors.{wrong}")
+
+
 def test_a_package_stands_alone(offline_helm, chart, render, tmp_path):
     offline_helm("package", chart, "--destination", tmp_path)
     [package] = tmp_path.iterdir()
