@@ -71,10 +71,15 @@ def access_documents() -> list[dict[str, Any]]:
     return [*_documents("access.yaml"), *_documents("admission.yaml")]
 
 
+def dynawatt_documents() -> list[dict[str, Any]]:
+    """What an installation has besides its processes, in order: their namespace, what they may do, the definitions."""
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": DEFAULT_NAMESPACE}}
+    return [namespace, *access_documents(), *crd_documents()]
+
+
 def install(api: ApiServer, options: SandboxOptions) -> None:
     """Apply everything; a bare cluster has nothing of dynawatt. Raises OperationError."""
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": DEFAULT_NAMESPACE}}
-    ours = () if options.bare else (namespace, *access_documents(), *crd_documents())
+    ours = [] if options.bare else dynawatt_documents()
     for manifest in (*_documents("sandbox.yaml"), *ours, *gpu_nodes(options)):
         api.apply(manifest)
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from dynawatt.api.crd import crd_documents
 from dynawatt.api.group import DEFAULT_NAMESPACE
 from dynawatt.sandbox import controlplane
 from dynawatt.sandbox.addresses import choose_pod_network
@@ -15,7 +14,7 @@ from dynawatt.sandbox.api import ApiServer
 from dynawatt.sandbox.build import ensure_built
 from dynawatt.sandbox.cluster import bring_down
 from dynawatt.sandbox.credentials import kubeconfig, new_tokens, signing_key_pem, token_file, write_private
-from dynawatt.sandbox.install import OPERATOR_ACCOUNT, access_documents, gpu_nodes, serves_custom_resources
+from dynawatt.sandbox.install import OPERATOR_ACCOUNT, dynawatt_documents, gpu_nodes, serves_custom_resources
 from dynawatt.sandbox.launching import Component, start, wait_ready, wait_until
 from dynawatt.sandbox.options import SandboxOptions
 from dynawatt.sandbox.processes import quote_log, send, wait_gone
@@ -106,7 +105,7 @@ class ScaleCluster:
         stages.write_text(text.replace(_SANDBOX_HEARTBEAT, _HEARTBEAT), encoding="utf-8")
         start(state, [_with(manager, [*_CONTROLLER_LIMITS, _LONG_GRACE]), scheduler, _with(kwok, ["--v=WARN"])])
         with self.api() as api:
-            for document in (*access_documents(), *crd_documents(), *self._nodes()):
+            for document in (*dynawatt_documents(), *self._nodes()):
                 api.apply(document)
             wait_until(state, "dynawatt's resource types are served", lambda: serves_custom_resources(api))
             wait_until(state, "every node offers its GPUs", lambda: self._ready_nodes(api) == self.nodes)

@@ -257,7 +257,9 @@ def test_operator(publish, request, count):
         steady(bench)
         load_step(bench)
     finally:
-        SURFACES.with_name("operator.log").write_text(bench.cluster.state.logs.joinpath("operator.log").read_text())
+        log = bench.cluster.state.logs / "operator.log"
+        if log.exists():
+            SURFACES.with_name("operator.log").write_text(log.read_text())
         bench.cluster.down()
     again, calm, step = (bench.figures[name] for name in ("restart", "steady", "load_step"))
     publish(
