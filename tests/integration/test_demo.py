@@ -76,5 +76,5 @@ def test_the_energy_of_the_summary_is_what_the_gpus_used(dynawatt_sandbox):
         (later_j - earlier_j) / (later_s - earlier_s)
         for (earlier_s, earlier_j), (later_s, later_j) in zip(before, look(), strict=True)
     )
-    assert used_w >= 16 * 70
+    assert used_w >= 0.99 * 16 * 70  # idle at least
     assert told_w == pytest.approx(used_w, rel=0.02)

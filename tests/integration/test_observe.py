@@ -371,7 +371,7 @@ async def test_pods_themselves_tell_the_same(cluster, loads):
         await scraped.close()
     told = await loads.observe(question)
     assert direct.rate_rps == pytest.approx(told.rate_rps, rel=0.1)
-    assert direct.running == pytest.approx(told.running, rel=0.02)
+    assert direct.running == pytest.approx(told.running, rel=0.05)  # they look at different moments
     assert direct.generated_tps == pytest.approx(told.generated_tps, rel=0.1)
     assert direct.mix.mean_input_tokens == pytest.approx(told.mix.mean_input_tokens, rel=0.01)
     assert set(direct.shapes) == set(told.shapes)
