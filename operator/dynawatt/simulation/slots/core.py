@@ -211,16 +211,13 @@ class SurfaceCore:
         parts = pool_parts(self._shares, self._eligible, capacity_rps)
         new = (counts[:, None] * self._confusion).T + self._waiting
         flows = [
-            PoolFlow(self._kinds(pool, part @ new), part @ new, part @ self._waiting, interval_s)
-            for pool, part in enumerate(parts)
+            PoolFlow([self._given(kind, part @ new) for kind in pool], part @ new, part @ self._waiting, interval_s)
+            for pool, part in zip(kinds, parts, strict=True)
         ]
         return [flow for flow in flows if flow.kinds], (1 - parts.sum(axis=0))[:, None] * new
 
-    def _kinds(self, pool: int, arrived: Numbers | None = None) -> list[Kind]:
-        """Replicas that get new requests, open ones or all where none is open, and those that still have a queue.
-
-        ``arrived`` are the requests of each class that the pool is given, where that is known.
-        """
+    def _kinds(self, pool: int) -> list[Kind]:
+        """Replicas that get new requests, open ones or all where none is open, and those that still have a queue."""
         living = [member for member in self._living if member.pool == pool]
         serving = [member for member in living if member.state is ReplicaState.SERVING]
         taking = {member.id for member in serving if member.is_open} or {member.id for member in serving}
@@ -229,12 +226,15 @@ class SurfaceCore:
             takes, queued = member.id in taking, float(member.queue.sum())
             if takes or queued:
                 groups.setdefault((member.shape, member.clock_mhz, takes, round(queued, 3)), []).append(member)
-        return [
-            self._kind(pool, members, takes=members[0].id in taking, arrived=arrived) for members in groups.values()
-        ]
+        return [self._kind(pool, members, takes=members[0].id in taking) for members in groups.values()]
 
-    def _kind(self, pool: int, members: Sequence[Member], *, takes: bool, arrived: Numbers | None = None) -> Kind:
-        return Kind(members, takes, *self._models.of(pool, members[0].shape, arrived))
+    def _kind(self, pool: int, members: Sequence[Member], *, takes: bool) -> Kind:
+        return Kind(members, takes, *self._models.of(pool, members[0].shape))
+
+    def _given(self, kind: Kind, arrived: Numbers) -> Kind:
+        """The same replicas, by the mix of what their pool is given of each class."""
+        found = self._models.of(kind.members[0].pool, kind.members[0].shape, arrived)
+        return kind if found.table is kind.table else Kind(kind.members, kind.takes, *found)
 
     def _bury(self) -> None:
         """Forget who is gone. What should still have been waiting there waits for others."""
