@@ -7,6 +7,7 @@ from typing import Final
 from dynawatt.dashboards.alerts import ALERTS
 from dynawatt.dashboards.inventory import Described, agent_metrics, operator_metrics, vllm_families
 from dynawatt.dashboards.recording import GROUPS
+from dynawatt.reference.markdown import table
 
 _INTRODUCTION: Final = """\
 # Metrics
@@ -83,5 +84,4 @@ def _section(title: str, metrics: Sequence[Described]) -> str:
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [titles, ["---"] * len(titles), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return f"\n{table(titles, rows)}\n"

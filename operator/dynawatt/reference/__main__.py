@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from dynawatt.reference.keeping import keep
 from dynawatt.reference.llmservice_page import llmservice_page
 from dynawatt.reference.troubleshooting_page import troubleshooting_page
 
@@ -21,21 +22,8 @@ def main(
 ) -> None:
     """Generate docs/llmservice.md and docs/troubleshooting.md, or check them."""
     pages = {"docs/llmservice.md": llmservice_page(), "docs/troubleshooting.md": troubleshooting_page()}
-    drifted = [path for path, text in pages.items() if _read(root / path) != text]
-    for path in drifted:
-        if write:
-            (root / path).write_text(pages[path], encoding="utf-8")
-            typer.echo(f"wrote {root / path}")
-        else:
-            typer.echo(
-                f"{path} differs from operator/dynawatt/api; run: python -m dynawatt.reference --write", err=True
-            )
-    if drifted and not write:
+    if not keep(pages, root, write=write, source="operator/dynawatt/api", module="dynawatt.reference"):
         raise typer.Exit(1)
-
-
-def _read(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 if __name__ == "__main__":
