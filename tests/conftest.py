@@ -1,8 +1,5 @@
 import asyncio
 import json
-import os
-import secrets
-import subprocess
 import sys
 import threading
 import time
@@ -23,10 +20,10 @@ from dynawatt.controller.shapes.leaving import is_ready
 from dynawatt.load.cluster import ObjectName, ServiceEndpoints
 from dynawatt.load.replay import ReplayOptions, replay
 from dynawatt.load.report import LoadReport
-from dynawatt.sandbox.build import ensure_built
 from dynawatt.sandbox.cluster import Sandbox
-from dynawatt.sandbox.options import SandboxOptions
 from dynawatt.workload.trace import Trace
+
+from .sandboxes import Program, kubectl_of, running
 
 MODEL: Final = "meta-llama/Llama-3.1-8B-Instruct"
 settings.register_profile("dynawatt", deadline=None)  # how long a case takes depends on what else the machine does
@@ -36,73 +33,29 @@ PATIENCE_S: Final = 90.0
 """The machine may be busy with something else: long, because nothing here is about speed."""
 
 
-def _unique_name(purpose: str) -> str:
-    return f"test-{purpose}-{os.getpid()}-{secrets.token_hex(2)}"
-
-
-def _running(options: SandboxOptions) -> Iterator[Sandbox]:
-    sandbox = Sandbox.up(options)
-    try:
-        yield sandbox
-    finally:
-        sandbox.down()
-
-
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
     """A control plane with nodes, Prometheus and simulated GPUs, in which no operator and no agent runs."""
-    yield from _running(SandboxOptions(name=_unique_name("plain"), nodes=2, startup_s=2, dynawatt=False))
+    with running("plain", startup_s=2, dynawatt=False) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture(scope="session")
 def dynawatt_sandbox() -> Iterator[Sandbox]:
     """The same with operator and agents, whose loops are short."""
-    yield from _running(
-        SandboxOptions(
-            name=_unique_name("full"),
-            nodes=2,
-            startup_s=2,
-            plan_interval_s=5,
-            observe_interval_s=1,
-            rate_window_s=10,
-            peak_window_s=10,
-            lease_duration_s=9,
-        )
-    )
-
-
-class Kubectl:
-    """The sandbox's own kubectl as its administrator."""
-
-    def __init__(self, sandbox: Sandbox) -> None:
-        self._binary = ensure_built()["kubectl"]
-        self._environment = os.environ | {"KUBECONFIG": str(sandbox.kubeconfig)}
-
-    def __call__(self, *arguments: str, stdin: str = "") -> str:
-        done = subprocess.run(
-            [self._binary, *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env=self._environment,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def get(self, *arguments: str) -> dict[str, Any]:
-        return json.loads(self("get", *arguments, "--output=json"))
+    loops = {"plan_interval_s": 5, "observe_interval_s": 1, "rate_window_s": 10, "peak_window_s": 10}
+    with running("full", startup_s=2, lease_duration_s=9, **loops) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture(scope="session")
-def sandbox_kubectl(sandbox: Sandbox) -> Kubectl:
-    return Kubectl(sandbox)
+def sandbox_kubectl(sandbox: Sandbox) -> Program:
+    return kubectl_of(sandbox)
 
 
 @pytest.fixture(scope="session")
-def dynawatt_kubectl(dynawatt_sandbox: Sandbox) -> Kubectl:
-    return Kubectl(dynawatt_sandbox)
+def dynawatt_kubectl(dynawatt_sandbox: Sandbox) -> Program:
+    return kubectl_of(dynawatt_sandbox)
 
 
 @pytest.fixture(scope="session")
@@ -154,7 +107,7 @@ class Load(threading.Thread):
 class Managed:
     """A vLLM Deployment and the LLMService that refers to it."""
 
-    def __init__(self, sandbox: Sandbox, kubectl: Kubectl, until: Callable[..., Any], name: str) -> None:
+    def __init__(self, sandbox: Sandbox, kubectl: Program, until: Callable[..., Any], name: str) -> None:
         self._sandbox, self._kubectl, self._until = sandbox, kubectl, until
         self.name = name
 
@@ -369,7 +322,7 @@ def all_clocks_default(dynawatt_sandbox: Sandbox) -> Callable[[], bool]:
 
 @pytest.fixture(scope="module")
 def managed(
-    dynawatt_sandbox: Sandbox, dynawatt_kubectl: Kubectl, until: Callable[..., Any]
+    dynawatt_sandbox: Sandbox, dynawatt_kubectl: Program, until: Callable[..., Any]
 ) -> Iterator[Callable[[str], Managed]]:
     """Names a Deployment with its LLMService; they are gone when the module ends."""
     made: list[Managed] = []

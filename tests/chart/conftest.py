@@ -1,9 +1,5 @@
 """One bare sandbox for everything about the chart: nothing of dynawatt is in it but what Helm puts there."""
 
-import json
-import os
-import secrets
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,57 +7,26 @@ from typing import Any
 import pytest
 import yaml
 
-from dynawatt.sandbox.build import ensure_built, ensure_helm
 from dynawatt.sandbox.cluster import Sandbox
-from dynawatt.sandbox.options import SandboxOptions
+
+from ..sandboxes import Program, helm_of, kubectl_of, running_bare
 
 CHART = Path(__file__).parents[2] / "charts" / "dynawatt"
 NAMESPACE = "dynawatt-system"
 RELEASE = "dynawatt"
 
 
-class Program:
-    """helm or kubectl, against a sandbox or none."""
-
-    def __init__(self, binary: Path, sandbox: Sandbox | None = None) -> None:
-        self._binary = binary
-        self._environment = os.environ | {"KUBECONFIG": str(sandbox.kubeconfig) if sandbox else os.devnull}
-
-    def attempt(self, *arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [self._binary, *map(str, arguments)],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            env=self._environment,
-            check=False,
-        )
-
-    def __call__(self, *arguments: object, stdin: str = "") -> str:
-        done = self.attempt(*arguments, stdin=stdin)
-        assert done.returncode == 0, done.stderr + done.stdout
-        return done.stdout
-
-    def get(self, *arguments: object) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self("get", *arguments, "--output=json"))
-        return found
-
-
 @pytest.fixture(scope="session")
 def dynawatt_sandbox() -> Iterator[Sandbox]:
     """In the place of the one whose operator and agents do not come from the chart."""
-    name = f"test-chart-{os.getpid()}-{secrets.token_hex(2)}"
-    sandbox = Sandbox.up(SandboxOptions(name=name, nodes=2, startup_s=1, dynawatt=False, bare=True))
-    try:
+    with running_bare("chart") as sandbox:
         yield sandbox
-    finally:
-        sandbox.down()
 
 
 @pytest.fixture(scope="session")
 def dynawatt_kubectl(dynawatt_sandbox: Sandbox) -> Program:
-    return Program(ensure_built()["kubectl"], dynawatt_sandbox)
+    """Named anew with its sandbox: the others' would stay in this one for the rest of the session."""
+    return kubectl_of(dynawatt_sandbox)
 
 
 @pytest.fixture(scope="session")
@@ -71,12 +36,12 @@ def kubectl(dynawatt_kubectl: Program) -> Program:
 
 @pytest.fixture(scope="session")
 def helm(dynawatt_sandbox: Sandbox) -> Program:
-    return Program(ensure_helm()["helm"], dynawatt_sandbox)
+    return helm_of(dynawatt_sandbox)
 
 
 @pytest.fixture(scope="session")
 def offline_helm() -> Program:
-    return Program(ensure_helm()["helm"])
+    return helm_of(None)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,8 @@ import urllib.request
 import pytest
 import yaml
 
+from ..definitions.of_others import served
+
 pytestmark = pytest.mark.integration
 
 RELEASE = "dynawatt"
@@ -134,6 +136,67 @@ def test_a_rollback_brings_the_former_back(running, helm, kubectl, pods):
     assert kubectl.attempt("get", "rolebinding", "dynawatt-operator-siblings", "-n", "default").returncode == 1
 
 
+@pytest.fixture(scope="module")
+def monitored(running, helm, kubectl, chart, quick):
+    """The same release, upgraded once the kinds of the Prometheus operator are known."""
+    with served(kubectl, "ServiceMonitor", "PodMonitor", "PrometheusRule"):
+        helm("upgrade", RELEASE, chart, "-n", NAMESPACE, "--wait", "--timeout=90s", *quick)
+        yield
+
+
+@pytest.fixture(scope="module")
+def monitors(monitored, kubectl):
+    """What the API server stores of them, by kind and name."""
+    found = kubectl.get("servicemonitors,podmonitors,prometheusrules", "-n", NAMESPACE)["items"]
+    return {(one["kind"], one["metadata"]["name"]): one for one in found}
+
+
+def test_monitors_and_rules_come_by_themselves_and_whole(monitors, helm):
+    rendered = yaml.safe_load_all(helm("get", "manifest", RELEASE, "-n", NAMESPACE))
+    ours = [one for one in rendered if one["apiVersion"] == "monitoring.coreos.com/v1"]
+    assert {(one["kind"], one["metadata"]["name"]): one["spec"] for one in ours} == {
+        each: stored["spec"] for each, stored in monitors.items()
+    }
+    assert sorted(monitors) == [
+        ("PodMonitor", "dynawatt-agent"),
+        ("PrometheusRule", "dynawatt-alerts"),
+        ("PrometheusRule", "dynawatt-recording"),
+        ("ServiceMonitor", "dynawatt-operator"),
+    ]
+
+
+def test_they_have_no_field_that_the_prometheus_operator_does_not_know(monitored, helm, kubectl):
+    text = helm("get", "manifest", RELEASE, "-n", NAMESPACE)
+    strictly = ["replace", "-n", NAMESPACE, "--dry-run=server", "--validate=strict", "--filename=-"]
+    ours = [one for one in yaml.safe_load_all(text) if one["apiVersion"] == "monitoring.coreos.com/v1"]
+    kubectl(*strictly, stdin=yaml.safe_dump_all(ours))
+    [operator] = [one for one in ours if one["kind"] == "ServiceMonitor"]
+    operator["spec"]["endpoints"][0]["honourLabels"] = True
+    done = kubectl.attempt(*strictly, stdin=yaml.safe_dump(operator))
+    assert done.returncode == 1
+    assert 'unknown field "spec.endpoints[0].honourLabels"' in done.stderr
+
+
+def test_expressions_and_templates_of_rules_survive(monitors, chart):
+    for name in ("alerts", "recording"):
+        file = chart / "files" / "dashboards" / "rules" / f"{name}.yaml"
+        assert monitors["PrometheusRule", f"dynawatt-{name}"]["spec"] == yaml.safe_load(file.read_text())
+
+
+def test_they_select_what_has_the_metrics(monitors, kubectl, pods):
+    def selected(kind, selector):
+        labels = [f"{key}={value}" for key, value in selector["matchLabels"].items()]
+        labels += [f"{one['key']} in ({','.join(one['values'])})" for one in selector.get("matchExpressions", [])]
+        return kubectl.get(kind, "-n", NAMESPACE, f"--selector={','.join(labels)}")["items"]
+
+    [service] = selected("services", monitors["ServiceMonitor", "dynawatt-operator"]["spec"]["selector"])
+    assert "metrics" in {port["name"] for port in service["spec"]["ports"]}
+    agents = selected("pods", monitors["PodMonitor", "dynawatt-agent"]["spec"]["selector"])
+    assert {pod["metadata"]["name"] for pod in agents} >= {pod["metadata"]["name"] for pod in pods()["agent"]}
+    for pod in agents:
+        assert "metrics" in {port["name"] for one in pod["spec"]["containers"] for port in one["ports"]}
+
+
 def test_clocks_are_governed_on_nodes_with_the_label_alone(running, kubectl, pods, until):
     kubectl("label", "node", "gpu-node-0", GOVERNED)
 
@@ -159,7 +222,9 @@ def service(running, managed, until):
     return service
 
 
-def test_an_uninstall_gives_everything_back_and_leaves_the_definitions(service, helm, kubectl, dynawatt_sandbox):
+def test_an_uninstall_gives_everything_back_and_leaves_the_definitions(
+    service, monitored, helm, kubectl, dynawatt_sandbox
+):
     before = service.llmservice()["spec"]
     helm("uninstall", RELEASE, "-n", NAMESPACE, "--timeout=3m")
     assert service.claims() == [None]

@@ -1,8 +1,6 @@
 import json
-import os
 import re
 import runpy
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,7 +22,6 @@ from dynawatt.api.llmservice_status import (
     RunnerUp,
     ShapeStatus,
 )
-from dynawatt.sandbox.build import ensure_built
 
 pytestmark = pytest.mark.integration
 
@@ -35,21 +32,8 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def kubectl(sandbox):
-    environment = os.environ | {"KUBECONFIG": str(sandbox.kubeconfig)}
-
-    def run(*arguments, stdin=""):
-        return subprocess.run(
-            [ensure_built()["kubectl"], *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env=environment,
-            check=False,
-        )
-
-    return run
+def kubectl(sandbox_kubectl):
+    return sandbox_kubectl.attempt
 
 
 @pytest.fixture(scope="module")

@@ -175,7 +175,7 @@ class Reason(StrEnum):
     JOURNAL_UNWRITABLE = "JournalUnwritable"
     """The agent cannot write down which GPUs it locks, so it locks none."""
     AGENT_STALE = "AgentStale"
-    """The agent of this node has not finished a cycle for a while."""
+    """The agent of a node has not finished a cycle for a while; GPUs there may be locked, and are planned as such."""
     AGENT_STOPPED = "AgentStopped"
     """The agent of this node was stopped and brought all clocks back to default."""
     GPU_ERROR = "GPUError"

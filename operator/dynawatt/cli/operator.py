@@ -50,6 +50,7 @@ def operator(
     time_lapse: Annotated[
         float, typer.Option(min=1, max=300, help="How many times faster than in reality the load changes: for demos.")
     ] = 1,
+    agent_stale_s: Annotated[float, typer.Option(min=5, help="An agent without a cycle for so long is dead.")] = 300,
     lease_duration_s: Annotated[int, typer.Option(min=3, help="Clocks return to default after so long.")] = 30,
     watch_namespace: Annotated[
         list[str] | None,
@@ -94,6 +95,7 @@ def operator(
         mix_window_s=mix_window_s,
         peak_window_s=peak_window_s,
         time_lapse=time_lapse,
+        agent_stale_s=agent_stale_s,
         lease_duration_s=lease_duration_s,
         metrics_address=metrics_address,
         metrics_port=metrics_port,

@@ -42,6 +42,7 @@ from dynawatt.controller.metrics.working import Work
 from dynawatt.controller.pulse import Pulse
 from dynawatt.controller.reconcile import Reconciler
 from dynawatt.controller.settings import OperatorSettings
+from dynawatt.controller.silent_agents import SilentAgents
 from dynawatt.controller.surfaces import SurfaceStore
 from dynawatt.controller.switch import Switch
 
@@ -53,12 +54,20 @@ _TOLD = (
     ConditionType.MODEL_ACCURATE,
     ConditionType.SLO_ATTAINABLE,
     ConditionType.PROGRESSING,
+    ConditionType.CLOCKS_GOVERNED,
     ConditionType.DRAIN_CONFIGURED,
     ConditionType.CONFLICTING,
 )
 """Conditions whose transitions become Events."""
-_NOT_TOLD = (Reason.NOT_PLANNED_YET, Reason.NOT_CALIBRATED_YET, Reason.STEADY, Reason.SCALING)
-"""Before anything is known; and what the Events about replicas tell."""
+_NOT_TOLD = (
+    Reason.NOT_PLANNED_YET,
+    Reason.NOT_CALIBRATED_YET,
+    Reason.STEADY,
+    Reason.SCALING,
+    Reason.NO_CLAIMS,
+    Reason.CLOCK_KNOB_OFF,
+)
+"""Before anything is known; what the Events about replicas tell; and what the user asked for."""
 _CHANGED = {Knob.REPLICAS: "Scaled", Knob.SHAPE: "Reshaped"}
 """Events about what was carried out."""
 _POD_NAME = "POD_NAME"
@@ -76,6 +85,7 @@ class _Parts:
     switch: Switch
     source: LoadSource
     reconciler: Reconciler
+    agents: SilentAgents
     figures: Figures
     pulse: Pulse
 
@@ -117,6 +127,7 @@ def _assemble(settings: OperatorSettings, api: ApiClient, figures: Figures, work
     source: LoadSource = told or ScrapedLoadSource()
     directory = settings.surface_dir
     switch = Switch(cluster, namespace=settings.namespace)
+    agents = SilentAgents(metrics, stale_s=settings.agent_stale_s)
     reconciler = Reconciler(
         cluster=cluster,
         view=view,
@@ -126,11 +137,12 @@ def _assemble(settings: OperatorSettings, api: ApiClient, figures: Figures, work
         surfaces=SurfaceStore(SurfaceCache(directory) if directory else None),
         evaluator=Evaluator(metrics),
         calibrator=Calibrator(told, Learnt(CalibrationFile(directory / _CALIBRATION) if directory else None)),
+        agents=agents,
         figures=figures,
         work=work,
         settings=settings,
     )
-    return _Parts(view, lease, switch, source, reconciler, figures, pulse)
+    return _Parts(view, lease, switch, source, reconciler, agents, figures, pulse)
 
 
 def _identity() -> str:
@@ -173,7 +185,12 @@ def _register(
         parts.view.start()
         memo.tasks = [
             asyncio.create_task(work)
-            for work in (parts.lease.run(settings.lease_renew_s), parts.switch.run(), parts.pulse.run())
+            for work in (
+                parts.lease.run(settings.lease_renew_s),
+                parts.switch.run(),
+                parts.agents.run(),
+                parts.pulse.run(),
+            )
         ]
 
     @kopf.on.cleanup(registry=registry)
@@ -243,5 +260,6 @@ def _tell(body: Any, before: LLMServiceStatus, after: LLMServiceStatus) -> None:
 
 def _is_bad(type_: ConditionType, condition: Condition) -> bool:
     good = ConditionStatus.FALSE if type_ is ConditionType.CONFLICTING else ConditionStatus.TRUE
-    waits = condition.reason == Reason.OUTSIDE_CHANGE_WINDOW
-    return condition.status not in (good, ConditionStatus.UNKNOWN) and not waits
+    if condition.status is ConditionStatus.UNKNOWN:
+        return condition.reason == Reason.AGENT_STALE
+    return condition.status is not good and condition.reason != Reason.OUTSIDE_CHANGE_WINDOW

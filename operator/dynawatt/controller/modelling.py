@@ -42,7 +42,7 @@ from dynawatt.forecast.rate import RateForecast
 from dynawatt.forecast.slots import SLOT_S, WEEK_SLOTS
 from dynawatt.planning.curves import ShapeCurve
 from dynawatt.planning.governor_table import governor_table
-from dynawatt.planning.service import ServicePlan, ServiceState
+from dynawatt.planning.service import FixedClock, ServicePlan, ServiceState
 from dynawatt.ports import MetricsUnavailable
 from dynawatt.workload.mix import blend
 
@@ -127,7 +127,6 @@ class Modeller:
             overdue = len(workload.overdue_pods(OVERDUE * usual_s, time.time()))
             ready[workload.shape] = min(len(workload.serving_pods), workload.replicas)
             starting[workload.shape] = max(0, workload.replicas - ready[workload.shape] - overdue)
-        default_clock = default_clock_because(target.live_pods, tick.inventory.reports, draft.now)
         return ServiceState(
             curves=curves,
             ready=ready,
@@ -141,8 +140,7 @@ class Modeller:
             may_scale=may_scale,
             may_reshape=may_scale
             and may_reshape(tick, dwell_s=self._settings.reshape_dwell_s, is_load_known=not unknown),
-            may_set_clock=Knob.CLOCK in spec.knobs and not default_clock,
-            default_clock_because=default_clock if Knob.CLOCK in spec.knobs else "",
+            fixed_clock=_fixed_clock(tick, default_mhz=max(curve.clocks_mhz[-1] for curve in curves.values())),
             since_change_s=draft.since_scaled_s,
             goal=goal_of(tick),
             nodes=tick.inventory.usable(runtime.product, tick.inventory.needs(target.workloads)),
@@ -292,6 +290,18 @@ def _present_models(tick: Tick) -> dict[str, ShapeModels]:
     message = f"profile {found[target.template.shape].replica.name}"
     tick.draft.set(ConditionType.PROFILE_AVAILABLE, True, Reason.PROFILE_FOUND, message)
     return found
+
+
+def _fixed_clock(tick: Tick, *, default_mhz: int) -> FixedClock | None:
+    """The only clock that the replicas can be planned at; None where their clocks can be chosen.
+
+    The load is spread evenly, so that the slowest replica limits all of them.
+    """
+    stuck, has_knob = tick.stuck, Knob.CLOCK in tick.spec.knobs
+    if stuck is not None and stuck.clock_mhz < default_mhz:
+        return FixedClock(stuck.clock_mhz, str(stuck))
+    because = default_clock_because(tick.target.live_pods, tick.inventory.reports, tick.draft.now) if has_knob else ""
+    return None if has_knob and not because else FixedClock(because=because)
 
 
 def _kept(target: Target, draft: StatusDraft) -> int:

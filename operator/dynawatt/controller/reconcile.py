@@ -35,6 +35,7 @@ from dynawatt.controller.rollout import Rollout
 from dynawatt.controller.runtime import ServiceRuntime
 from dynawatt.controller.scaling import Scaling
 from dynawatt.controller.settings import OperatorSettings
+from dynawatt.controller.silent_agents import SilentAgents, stuck_clocks
 from dynawatt.controller.surfaces import SurfaceStore
 from dynawatt.controller.switch import Switch
 from dynawatt.controller.target import Target, TargetError, Workload, read_target, read_workload
@@ -59,14 +60,16 @@ class Reconciler:
         surfaces: SurfaceStore,
         evaluator: Evaluator,
         calibrator: Calibrator,
+        agents: SilentAgents,
         figures: Figures,
         work: Work,
         settings: OperatorSettings,
     ) -> None:
-        """What it reads and writes with; ``source`` tells the load, ``evaluator`` the energy."""
+        """What it reads and writes with; ``source`` tells the load, ``evaluator`` the energy, ``agents`` which died."""
         self._view = view
         self._evaluator = evaluator
         self._calibrator = calibrator
+        self._agents = agents
         self._figures = figures
         self._lease = lease
         self._switch = switch
@@ -202,12 +205,13 @@ class Reconciler:
         inventory = self._inventories.of(self._view.nodes(), self._view.pods(), self._view.gpunodes())
         runtime.product = _product(target.pods, inventory, draft)
         report_target(target, runtime.product, draft)
-        tick = Tick(runtime, spec, target, inventory, draft)
+        stuck = stuck_clocks(target.serving_pods, inventory.reports, self._agents.silent)
+        tick = Tick(runtime, spec, target, inventory, draft, stuck)
         if not spec.paused and not await self._withdraw(tick):
             return
         if spec.mode is Mode.OFF and not spec.paused:
             runtime.forget_plan()
-            report_clocks(spec, draft)
+            report_clocks(spec, tick.stuck, draft)
             draft.set(ConditionType.READY, True, Reason.SWITCHED_OFF, "`mode` is Off: nothing is planned or changed")
             return
         conflict = self._report_conflicts(tick)
@@ -228,7 +232,7 @@ class Reconciler:
         report_plan(plan, {name: one.replica.tensor_parallel for name, one in runtime.models.items()}, draft)
         if spec.mode is Mode.AUTO:
             await self._act(tick, plan, may_scale=may_scale)
-        report_clocks(spec, draft)
+        report_clocks(spec, tick.stuck, draft)
         if conflict is not None:
             draft.set(ConditionType.READY, False, *conflict)
         elif spec.mode is Mode.AUTO:
@@ -250,7 +254,7 @@ class Reconciler:
         ):
             return True
         runtime.forget_plan()
-        report_clocks(spec, draft)
+        report_clocks(spec, tick.stuck, draft)
         why = "`knobs` does not allow other shapes any longer" if auto else f"`mode` is {spec.mode}"
         draft.set(ConditionType.READY, False, Reason.GIVING_BACK, f"giving back, because {why}")
         return False

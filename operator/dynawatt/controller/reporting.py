@@ -6,6 +6,7 @@ from dynawatt.api.conditions import ConditionType, Reason
 from dynawatt.api.llmservice import Knob, LLMServiceSpec
 from dynawatt.api.llmservice_status import ShapeStatus
 from dynawatt.controller.draft import StatusDraft
+from dynawatt.controller.silent_agents import StuckClocks
 from dynawatt.controller.target import ShapedWorkload, Target
 from dynawatt.planning.service import ServicePlan
 
@@ -65,10 +66,12 @@ def report_plan(plan: ServicePlan, sizes: Mapping[str, int], draft: StatusDraft)
     draft.set(ConditionType.SLO_ATTAINABLE, False, Reason.SLO_UNREACHABLE, message if plan.carried else plan.message)
 
 
-def report_clocks(spec: LLMServiceSpec, draft: StatusDraft) -> None:
-    """Whether clocks are claimed."""
+def report_clocks(spec: LLMServiceSpec, stuck: StuckClocks | None, draft: StatusDraft) -> None:
+    """Whether clocks are claimed, and whether there is anybody to move them."""
     claimed = dict.fromkeys(str(shape.clock) for shape in draft.status.shapes if shape.clock is not None)
-    if Knob.CLOCK not in spec.knobs:
+    if stuck is not None:
+        draft.set(ConditionType.CLOCKS_GOVERNED, None, Reason.AGENT_STALE, str(stuck))
+    elif Knob.CLOCK not in spec.knobs:
         draft.set(ConditionType.CLOCKS_GOVERNED, False, Reason.CLOCK_KNOB_OFF, "`knobs` does not contain Clock")
     elif not claimed:
         draft.set(ConditionType.CLOCKS_GOVERNED, False, Reason.NO_CLAIMS, "all GPUs run at their default clocks")

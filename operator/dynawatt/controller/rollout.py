@@ -179,7 +179,7 @@ def _named(target: Target, deployment: str) -> ShapedWorkload | None:
 
 def _capacity_rps(state: ServiceState, shape: str, replicas: int) -> float:
     """Of one replica in a fleet of so many, which carries more than one alone."""
-    curve = state.curves.get(shape)
+    curve = state.usable_curves.get(shape)
     if curve is None:
         return 0.0
     known = min(max(1, replicas), curve.most_replicas)

@@ -117,5 +117,5 @@ def _circumstances(state: ServiceState) -> tuple[object, ...]:
         state.may_scale,
         state.may_reshape,
         state.max_gpus,
-        state.may_set_clock,
+        state.fixed_clock,
     )

@@ -32,6 +32,8 @@ class OperatorSettings:
     """What was scraped longer ago says nothing about now."""
     give_back_timeout_s: float = 900.0
     """How long the deletion of an LLMService waits for its original replicas."""
+    agent_stale_s: float = 300.0
+    """An agent whose last cycle is older is taken for dead; one that is updated is away for less."""
     lease_duration_s: int = 30
     prometheus_auth: PrometheusAuth = field(default_factory=PrometheusAuth)
     metrics_address: str = "127.0.0.1"

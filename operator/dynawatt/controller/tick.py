@@ -6,6 +6,7 @@ from dynawatt.api.llmservice import LLMServiceSpec
 from dynawatt.controller.draft import StatusDraft
 from dynawatt.controller.inventory import Inventory
 from dynawatt.controller.runtime import ServiceRuntime
+from dynawatt.controller.silent_agents import StuckClocks
 from dynawatt.controller.target import Target
 
 
@@ -18,3 +19,5 @@ class Tick:
     target: Target
     inventory: Inventory
     draft: StatusDraft
+    stuck: StuckClocks | None = None
+    """Clocks that nobody can move, because the agents of their nodes are gone; None where there are none."""

@@ -123,13 +123,20 @@ class ShapeCurve:
         load_rps = self.capacities_rps[fleets, -1] / np.maximum(fleets, 1)
         return np.asarray(self._interpolated(fleets, load_rps[:, None], slice(-1, None))[:, 0, 0] * fleets)
 
-    def at_default_clock(self) -> "ShapeCurve":
-        """The same without a choice of clocks: the highest alone."""
+    def at_clock(self, clock_mhz: float) -> "ShapeCurve":
+        """The same without a choice of clocks: with the highest alone that is not above this one, or the lowest.
+
+        As long as any clock carries load, those that carry none do not count: from them nobody can tell how many
+        replicas are needed.
+        """
+        able = np.flatnonzero(self.capacities_rps[-1]).tolist() or range(len(self.clocks_mhz))
+        index = max((index for index in able if self.clocks_mhz[index] <= clock_mhz), default=able[0])
+        only = slice(index, index + 1)
         return replace(
             self,
-            clocks_mhz=self.clocks_mhz[-1:],
-            capacities_rps=self.capacities_rps[:, -1:],
-            watts=self.watts[:, :, -1:],
+            clocks_mhz=self.clocks_mhz[only],
+            capacities_rps=self.capacities_rps[:, only],
+            watts=self.watts[:, :, only],
         )
 
     def _fleets(self, most: int | None) -> NDArray[np.int_]:

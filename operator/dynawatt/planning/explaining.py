@@ -1,5 +1,7 @@
 """Makes plans that say what was chosen, why, and what it saves."""
 
+from math import isinf
+
 import numpy as np
 
 from dynawatt.planning import service
@@ -31,8 +33,10 @@ class _Explainer:
         now_mhz, clock_message = clocks_now(one, fleet, self.costs, pending=bool(self.present.pending[fleet]))
         carried = self._carried()
         reason, message = self._reason(carried, clock.clock_mhz)
-        if because := one.state.default_clock_because:
-            why = f"at the default clock, because {because}"
+        fixed = one.state.fixed_clock
+        if fixed is not None and fixed.because:
+            which = "the default clock" if isinf(fixed.clock_mhz) else f"{curve.clocks_mhz[-1]} MHz"
+            why = f"at {which}, because {fixed.because}"
             message, clock_message = f"{message}; {why}", f"{clock_message}; {why}"
         energy_j, to_keeping, to_default = self._energies()
         names = list(one.state.curves)

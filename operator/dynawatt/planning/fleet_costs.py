@@ -90,7 +90,7 @@ class Service:
 
 def service(state: ServiceState, total_gpus: float) -> Service:
     """Of a usable state; ``total_gpus`` of the inventory, free or held by anyone."""
-    curves = [curve if state.may_set_clock else curve.at_default_clock() for curve in state.curves.values()]
+    curves = list(state.usable_curves.values())
     ready, starting = (np.array([have.get(name, 0) for name in state.curves]) for have in (state.ready, state.starting))
     most_gpus = total_gpus if state.max_gpus is None else min(total_gpus, state.max_gpus)
     most = [int(min(state.max_replicas, curve.most_replicas, most_gpus // curve.gpus)) for curve in curves]

@@ -28,6 +28,16 @@ class Fleet:
     replicas: int
 
 
+@dataclass(frozen=True, slots=True)
+class FixedClock:
+    """One clock for all replicas, which nobody can choose."""
+
+    clock_mhz: float = inf
+    """As ``ShapeCurve.at_clock`` takes it: by default the default clock."""
+    because: str = field(default="", compare=False)
+    """Why it is so although the user wants clocks to be chosen; empty where the user does not."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ServiceState:
     """One service as the planner sees it. Nothing is checked: a state that makes no sense gets a plan that says so."""
@@ -49,15 +59,22 @@ class ServiceState:
     """Fraction of requests, and of gaps, that must be within the objectives; the curves already heed it."""
     may_scale: bool = True
     may_reshape: bool = True
-    may_set_clock: bool = True
-    default_clock_because: str = ""
-    """Why clocks are not set although the user wants it; empty where that is not so."""
+    fixed_clock: FixedClock | None = None
+    """The only clock that there is; None where clocks are chosen."""
     since_change_s: float = inf
     """Since replicas or shapes were last changed."""
     goal: Fleet | None = None
     """What a change of shape that is under way leads to; None while there is none."""
     nodes: frozenset[str] | None = None
     """Names of those that its replicas may use; None for all."""
+
+    @property
+    def usable_curves(self) -> Mapping[str, ShapeCurve]:
+        """``curves`` without the clocks that replicas cannot have."""
+        fixed = self.fixed_clock
+        if fixed is None:
+            return self.curves
+        return {name: curve.at_clock(fixed.clock_mhz) for name, curve in self.curves.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from dynawatt.adapters import vllm_names
+from dynawatt.adapters.agent_cycles import LAST_CYCLES
 from dynawatt.adapters.promql import one_of
 from dynawatt.adapters.vllm_load.scope import Scope, find_scope
 from dynawatt.adapters.vllm_load.source import LoadQuestion, WatchedPod
@@ -67,7 +68,7 @@ async def _agents(source: MetricsSource, facts: Facts) -> Check:
     wanted = set(facts.gpu_nodes)
     if not wanted:
         return METRICS.ok("agents", "there are none whose metrics could be missing")
-    found = await source.query("time() - max by (node) (dynawatt_agent_last_cycle_timestamp_seconds)")
+    found = await source.query(f"time() - {LAST_CYCLES}")
     ages_s = {sample.labels.get("node", ""): sample.value for sample in found}
     scrape = "Scrape the agents' /metrics with `honorLabels: true`, and let `node` be the name of their node."
     if not ages_s:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynawatt.planning.demand import DemandForecast
-from dynawatt.planning.service import ServicePlan, ServiceState
+from dynawatt.planning.service import FixedClock, ServicePlan, ServiceState
 from dynawatt.routing.packing import Packing
 from dynawatt.simulation.fleet_core import FleetSnapshot, ReplicaState
 from dynawatt.simulation.policies.dynawatt_shapes import ShapeChoice, fewest_gpus
@@ -64,7 +64,7 @@ class ManagedPool:
             present_rps=self.load.present_rps(),
             may_scale=self.knobs.replicas,
             may_reshape=self.knobs.replicas and self.knobs.shape,
-            may_set_clock=self.knobs.clock,
+            fixed_clock=None if self.knobs.clock else FixedClock(),
             since_change_s=now_s - self._changed_s,
         )
 
