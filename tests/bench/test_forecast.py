@@ -16,11 +16,9 @@ import pytest
 from scipy.special import ndtri
 from scipy.stats import poisson
 
-from dynawatt.forecast.length_mix import MixForecast
 from dynawatt.forecast.rate import RateForecast
 from dynawatt.forecast.slots import DAY_SLOTS, HORIZON_SLOTS, SLOT_S, WEEK_SLOTS, Calendar
 from dynawatt.workload.builtin import built_in
-from dynawatt.workload.mix import LengthMix
 
 from .loads import best_of
 
@@ -123,35 +121,6 @@ def test_state(publish):
         forecast_s=forecast_s,
         restore_s=restore_s,
         state_bytes=state_bytes,
-    )
-
-
-@pytest.mark.parametrize("name", FIRST_MONDAY_S)
-def test_length_mix(publish, name):
-    """Mean lengths an hour ahead, on the second of two days, beside those of the last slot."""
-    learner, ahead, errors, inside = MixForecast(Calendar(FIRST_MONDAY_S[name])), {}, [], []
-    for chunk in built_in(name).chunks(hours=48, seed=WEEK_SEED, chunk_s=SLOT_S):
-        slot = int(chunk.arrival_s[0] / SLOT_S)
-        came = LengthMix(chunk.input_tokens, chunk.output_tokens)
-        means = np.array([came.mean_input_tokens, came.mean_output_tokens])
-        learner.observe(slot * SLOT_S, came, len(chunk))
-        band = (learner.mean_tokens((slot + 1) * SLOT_S, 3600.0, q) for q in (0.025, 0.5, 0.975))
-        ahead[slot + 13] = [means, *np.array(list(band))]
-        if slot >= DAY_SLOTS and slot in ahead:
-            last, low, middle, high = ahead[slot]
-            errors.append(np.abs([middle / means - 1, last / means - 1]))
-            inside.append((low <= means) & (means <= high))
-    ours, constant_ = np.mean(errors, axis=0).tolist()
-    coverage = np.mean(inside, axis=0).tolist()
-    publish(
-        f"forecast_mix_{name}",
-        f"mean inputs and outputs an hour ahead are off by {ours[0]:.1%} and {ours[1]:.1%} "
-        f"(the last slot's by {constant_[0]:.1%} and {constant_[1]:.1%}), "
-        f"the 95 % band covers {coverage[0]:.3f} and {coverage[1]:.3f}",
-        mean_error=ours,
-        last_slot_mean_error=constant_,
-        coverage=coverage,
-        slots=len(errors),
     )
 
 
