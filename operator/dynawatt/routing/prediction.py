@@ -72,13 +72,6 @@ class LengthPredictor:
         output_class = (draw[:, None] >= limits).sum(axis=1)
         return np.asarray(length_class - length_class % _OUTPUTS + output_class, np.int64)
 
-    def predicted_mix(self, mix: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Part of the requests predicted for each class, of the part that each class has; both of shape (classes,).
-
-        Raises InvalidInputError for a mix that is none.
-        """
-        return np.asarray(_checked_mix(mix) @ self.confusion)
-
     def distribution(self, mix: NDArray[np.float64]) -> NDArray[np.float64]:
         """What a prediction tells: P(actual class | predicted class), [predicted class, actual class]; rows sum to 1.
 

@@ -38,11 +38,6 @@ class LengthCurve:
         known, tokens = np.array(self.knots).T
         return np.asarray(np.maximum(1, np.rint(np.interp(fractions, known, tokens))), dtype=np.int64)
 
-    def fraction_of(self, tokens: NDArray[np.float64]) -> Fractions:
-        """Part of the requests with so many tokens or fewer."""
-        known, counts = np.array(self.knots).T
-        return np.asarray(np.interp(np.floor(tokens) + 0.5, counts, known, left=0.0, right=1.0))
-
 
 @dataclass(frozen=True, slots=True)
 class JointLengths:

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynawatt.adapters.vllm_args import VllmSettings
 from dynawatt.api.group import SHAPE_LABEL
 from dynawatt.controller.shapes.shape import SHAPE_ANNOTATION, Shape, shape_of, sibling_name
 from dynawatt.errors import InvalidInputError
@@ -79,22 +78,6 @@ def test_flags():
         "--long-prefill-token-threshold": 0,
         "--max-num-seqs": 64,
     }
-
-
-@pytest.mark.parametrize(
-    ("shape", "is_run"),
-    [
-        (Shape(4), True),
-        (Shape(2), False),
-        (Shape(4, max_num_batched_tokens=1024, gpu_product="NVIDIA-H100-80GB-HBM3"), True),
-        (Shape(4, max_num_batched_tokens=2048), False),
-        (Shape(4, max_num_seqs=128), False),
-        (Shape(4, long_prefill_token_threshold=0), True),
-    ],
-)
-def test_the_template_is_of_a_shape_too(shape, is_run):
-    settings = VllmSettings("m", ("m",), tensor_parallel_size=4, max_num_batched_tokens=1024)
-    assert shape.is_run_by(settings) == is_run
 
 
 @pytest.mark.parametrize(

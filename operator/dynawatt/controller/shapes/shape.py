@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from dynawatt.adapters.kubernetes.client import KubernetesObject
-from dynawatt.adapters.vllm_args import VllmSettings
 from dynawatt.api.group import GROUP, SHAPE_LABEL
 from dynawatt.errors import InvalidInputError
 
@@ -77,11 +76,6 @@ class Shape:
     def labels(self) -> Mapping[str, str]:
         """What a sibling and its pods are labelled with; SHAPE_LABEL alone also stands in its selector."""
         return {SHAPE_LABEL: self.digest, TENSOR_PARALLEL_LABEL: str(self.tensor_parallel_size)}
-
-    def is_run_by(self, settings: VllmSettings) -> bool:
-        """Whether vLLM with these settings, on the GPUs in question, already is of this shape."""
-        wanted = {name: getattr(self, name) for name in _FIELDS.values() if name != "gpu_product"}
-        return all(value is None or getattr(settings, name) == value for name, value in wanted.items())
 
     @classmethod
     def parse(cls, text: str) -> "Shape":
