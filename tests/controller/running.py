@@ -12,6 +12,7 @@ from dynawatt.controller.metrics.figures import Figures
 from dynawatt.controller.metrics.working import Work
 from dynawatt.controller.reconcile import Reconciler
 from dynawatt.controller.settings import OperatorSettings
+from dynawatt.controller.silent_agents import SilentAgents
 from dynawatt.controller.switch import Switch
 from dynawatt.controller.target import read_workload
 from dynawatt.perfmodel.surface import Surface, SurfacePoint
@@ -93,6 +94,9 @@ class Hands:
 class Running:
     """Ticks of the operator, with what the cluster's own controllers do in between."""
 
+    prometheus = None
+    """What the operator asks about the agents."""
+
     def __init__(self, monkeypatch, deployment=None, *, nodes="ab", elastic_nodes=False, **spec):
         self.cluster = MemoryCluster()
         self.cluster.nodes_ = [make_node(name) for name in nodes]
@@ -125,6 +129,7 @@ class Running:
         """A new operator, which knows what the API has."""
         self.hands = hands or Hands(self.cluster)
         self.learnt = Learnt()
+        self.agents = SilentAgents(self.prometheus, stale_s=300)
         self.operator = Reconciler(
             cluster=self.hands,
             view=self.cluster,
@@ -134,6 +139,7 @@ class Running:
             surfaces=self.surfaces,
             evaluator=Evaluator(None),
             calibrator=Calibrator(None, self.learnt),
+            agents=self.agents,
             figures=Figures(),
             work=Work(),
             settings=self.settings,

@@ -19,6 +19,7 @@ from dynawatt.controller.modelling import Modeller
 from dynawatt.controller.runtime import ServiceRuntime
 from dynawatt.controller.settings import OperatorSettings
 from dynawatt.controller.shape_models import PRIOR_CV, PRIOR_MIX
+from dynawatt.controller.silent_agents import StuckClocks
 from dynawatt.controller.target import read_target
 from dynawatt.controller.tick import Tick
 from dynawatt.perfmodel.surface import Surface, SurfacePoint
@@ -58,7 +59,7 @@ def modeller(world):
 
 
 def tick(world, spec=None):
-    return Tick(world.runtime, spec or world.spec, world.target, world.inventory, world.described)
+    return Tick(world.runtime, spec or world.spec, world.target, world.inventory, world.described, world.stuck)
 
 
 @pytest.fixture
@@ -81,6 +82,7 @@ def world(monkeypatch, workload, pod, draft):
         described = draft()
         spec = SPEC
         inventory = Inventory([], {})
+        stuck = None
         target = read_target(workload(pod("a"), replicas=4), name="llama", container=None)
 
         async def look(self, now_s):
@@ -117,7 +119,7 @@ async def test_nothing_is_planned_before_the_rate_window_is_full(world):
     state = await world.look(10.0)
     assert state.present_rps == 4.0
     assert state.demand.high_rps[0] > 4.0
-    assert (state.may_reshape, state.may_scale, state.may_set_clock) == (False, True, True)
+    assert (state.may_reshape, state.may_scale, state.fixed_clock) == (False, True, None)
 
 
 async def look_twice(world):
@@ -135,21 +137,26 @@ async def test_it_is_planned_on_the_nodes_that_its_pods_may_use(world):
 
 
 @pytest.mark.parametrize(
-    ("control", "knobs", "may", "told"),
+    ("control", "knobs", "stuck_mhz", "clock_mhz", "told"),
     [
-        ("Supported", ["Clock", "Replicas"], True, ""),
-        ("Unsupported", ["Clock", "Replicas"], False, "the clocks of 1 of 1 replicas cannot be set, "),
-        ("Unsupported", ["Replicas"], False, ""),  # nobody wanted it
+        ("Supported", ["Clock", "Replicas"], None, None, ""),
+        ("Unsupported", ["Clock", "Replicas"], None, math.inf, "the clocks of 1 of 1 replicas cannot be set, "),
+        ("Unsupported", ["Replicas"], None, math.inf, ""),  # nobody wanted it
+        ("Supported", ["Clock", "Replicas"], 1200, 1200, "no agent is heard of on n: GPUs there may be locked at 1200"),
+        ("Supported", ["Replicas"], 1200, 1200, "no agent is heard of on n: "),  # it was locked before
+        ("Unsupported", ["Clock", "Replicas"], 1200, 1200, "no agent is heard of on n: "),
+        ("Supported", ["Clock", "Replicas"], 1980, None, ""),  # no replica limits the others
     ],
 )
-async def test_where_no_clock_can_be_set_it_is_planned_at_the_default_clock(world, control, knobs, may, told):
+async def test_where_no_clock_can_be_set_it_is_planned_at_one(world, control, knobs, stuck_mhz, clock_mhz, told):
     gpu = GPUStatus(uuid="GPU-1", product="H100", clock_control=control, allocated_to="default/a")
     world.inventory = Inventory([], {}, {"n": GPUNodeStatus(gpus=[gpu])})
     world.spec = LLMServiceSpec.parse(SPEC.to_dict() | {"knobs": knobs})
-    state = await look_twice(world)
-    assert state.may_set_clock is may
-    assert state.default_clock_because.startswith(told)
-    assert bool(state.default_clock_because) is bool(told)
+    world.stuck = StuckClocks(["n"], stuck_mhz) if stuck_mhz else None
+    fixed = (await look_twice(world)).fixed_clock
+    assert (fixed and fixed.clock_mhz) == clock_mhz
+    assert (fixed.because if fixed else "").startswith(told)
+    assert bool(fixed and fixed.because) is bool(told)
 
 
 @pytest.mark.parametrize(

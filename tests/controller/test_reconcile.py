@@ -16,6 +16,7 @@ from dynawatt.controller.metrics.figures import Figures
 from dynawatt.controller.metrics.working import Work
 from dynawatt.controller.reconcile import Reconciler
 from dynawatt.controller.settings import OperatorSettings
+from dynawatt.controller.silent_agents import SilentAgents
 from dynawatt.controller.switch import Switch
 from dynawatt.perfmodel.surface import Surface, SurfacePoint
 from dynawatt.planning.curves import shape_curve
@@ -82,6 +83,7 @@ def reconciler(cluster, metrics, lease, switch):
     return Reconciler(
         evaluator=Evaluator(None),
         calibrator=Calibrator(None, Learnt()),
+        agents=SilentAgents(None, stale_s=300),
         figures=Figures(),
         work=Work(),
         cluster=cluster,

@@ -6,7 +6,7 @@ import pytest
 from dynawatt.controller.load import ServiceLoad
 from dynawatt.controller.runtime import ServiceRuntime
 from dynawatt.planning.demand import DemandForecast
-from dynawatt.planning.service import ServiceState
+from dynawatt.planning.service import FixedClock, ServiceState
 
 from .conftest import make_plan
 
@@ -44,7 +44,8 @@ def runtime():
         (0.0, {"starting": {"tp1": 1}}, True),
         (0.0, {"max_replicas": 3}, True),
         (0.0, {"may_scale": False}, True),
-        (0.0, {"may_set_clock": False}, True),
+        (0.0, {"fixed_clock": FixedClock()}, True),
+        (0.0, {"fixed_clock": FixedClock(1000)}, True),
         (0.0, {"attainment": 0.95}, True),
         (0.0, {"curves": {"tp1": object()}}, True),
     ],

@@ -106,11 +106,31 @@ def test_watts_of_a_replica_that_does_not_serve():
 
 def test_without_a_choice_of_clocks_the_default_one_is_taken():
     limited = made(surface(), clocks_mhz=(2000,))
-    for fixed in (limited, curve().at_default_clock()):
+    for fixed in (limited, curve().at_clock(np.inf)):
         assert fixed.clocks_mhz == (2000,)
         assert fixed.clock_mhz(1, 1.0) == 2000
         assert fixed.power_w(1, 0.0) == pytest.approx(440)
     assert curve().clock_mhz(1, 1.0) == 1000
+
+
+@pytest.mark.parametrize(
+    ("capacities_rps", "asked_mhz", "clock_mhz"),
+    [
+        ((5.0, 8.0, 10.0), 1500, 1500),
+        ((5.0, 8.0, 10.0), 1499, 1000),
+        ((5.0, 8.0, 10.0), 800, 1000),  # there is no lower one
+        ((0.0, 8.0, 10.0), 1000, 1500),
+        ((0.0, 0.0, 10.0), 1500, 2000),
+        ((0.0, 0.0, 0.0), 1500, 1500),  # none is better
+    ],
+)
+def test_the_one_clock_of_a_curve(capacities_rps, asked_mhz, clock_mhz):
+    capacities = tuple(zip((1000, 1500, 2000), capacities_rps, strict=True))
+    found = curve(capacities=capacities, watts=((80, 225), (90, 300), (110, 500)))
+    fixed = found.at_clock(asked_mhz)
+    assert fixed.clocks_mhz == (clock_mhz,)
+    assert fixed.capacity_rps(3) == pytest.approx(3 * dict(capacities)[clock_mhz])
+    assert fixed.power_w(3, 0.0) == pytest.approx(float(found.clock_power_w(3, 0.0, clock_mhz)))
 
 
 def test_a_busy_fleet_draws_what_it_draws_at_its_capacity():

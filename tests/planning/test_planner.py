@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dynawatt.errors import InvalidInputError
 from dynawatt.planning.planner import UnitCommitmentPlanner
-from dynawatt.planning.service import Fleet
+from dynawatt.planning.service import FixedClock, Fleet
 
 from .clusters import Cluster
 from .services import curve, state
@@ -153,7 +153,7 @@ def test_the_clock_now_is_for_those_who_serve():
     assert plan(state(ready={"a": 6}, present_rps=9.0)).clock_now_mhz == {"a": 1000}
     assert plan(state(ready={"a": 1}, present_rps=99.0)).clock_now_mhz == {"a": 2000}
     assert plan(state(ready={}, present_rps=8.0)).clock_now_mhz == {}
-    assert plan(state(ready={"a": 2}, present_rps=8.0, may_set_clock=False)).clock_now_mhz == {"a": 2000}
+    assert plan(state(ready={"a": 2}, present_rps=8.0, fixed_clock=FixedClock())).clock_now_mhz == {"a": 2000}
 
 
 def test_runners_up_are_another_count_another_shape_and_the_default_clock():
@@ -336,7 +336,7 @@ def test_more_demand_never_gets_fewer_replicas(shape, rates, more, have):
             "max_gpus": st.none() | st.integers(0, 40),
             "may_scale": st.booleans(),
             "may_reshape": st.booleans(),
-            "may_set_clock": st.booleans(),
+            "fixed_clock": st.sampled_from([None, FixedClock(), FixedClock(1000)]),
             "since_change_s": st.floats(0, 2000),
             "starting": st.sampled_from([{}, {"s0": 2}]),
         }
@@ -346,7 +346,7 @@ def test_a_plan_is_allowed_and_says_what_is_so(shape, rates, have, free, rest):
     curves = [curve(f"s{index}", **each) for index, each in enumerate(shape)]
     what = state(*curves, ready={"s0": have}, rates=rates, **rest)
     found = plan(what, free=free)
-    chosen, there = what.curves[found.shape], {"s0": have + what.starting.get("s0", 0)}
+    chosen, there = what.usable_curves[found.shape], {"s0": have + what.starting.get("s0", 0)}
     started = max(0, found.replicas - there.get(found.shape, 0))
     assert started <= sum(gpus // chosen.gpus for gpus in free)
     assert found.replicas <= max(what.max_replicas, there["s0"])
@@ -369,8 +369,33 @@ def test_a_plan_is_allowed_and_says_what_is_so(shape, rates, have, free, rest):
 
 
 def test_a_plan_at_the_default_clock_tells_why():
-    what = state(ready={"a": 2}, present_rps=8.0, may_set_clock=False, default_clock_because="no agent is there")
+    what = state(ready={"a": 2}, present_rps=8.0, fixed_clock=FixedClock(because="no agent is there"))
     found = plan(what)
     assert (found.clock_mhz, found.clock_now_mhz) == (2000, {"a": 2000})
     for told in (found.message, found.clock_message):
         assert told.endswith("; at the default clock, because no agent is there")
+
+
+def test_a_plan_at_a_clock_that_nobody_can_raise_has_the_replicas_that_it_takes():
+    cheap_when_fast = curve(watts=((80, 225), (110, 230)))
+    able = plan(state(cheap_when_fast, ready={"a": 1}, rates=(9.0,) * 6, high=1.0))
+    stuck = FixedClock(1000, "that one is locked")
+    found = plan(state(cheap_when_fast, ready={"a": 1}, rates=(9.0,) * 6, high=1.0, fixed_clock=stuck))
+    assert (able.replicas, able.clock_mhz) == (1, 2000)
+    assert (found.replicas, found.clock_mhz, found.clock_now_mhz) == (2, 1000, {"a": 1000})
+    assert found.feasible
+    for told in (found.message, found.clock_message):
+        assert told.endswith("; at 1000 MHz, because that one is locked")
+
+
+def test_a_clock_that_carries_nothing_is_not_what_replicas_are_counted_by():
+    what = state(
+        curve(capacities=((500, 0.0), (1000, 5.0), (2000, 10.0)), watts=((70, 100), (80, 225), (110, 500))),
+        ready={"a": 2},
+        rates=(9.0,) * 6,
+        high=1.0,
+        fixed_clock=FixedClock(500, "it is locked"),
+    )
+    found = plan(what)
+    assert (found.replicas, found.clock_mhz, found.feasible) == (2, 1000, True)
+    assert "at 1000 MHz, because it is locked" in found.message

@@ -19,7 +19,7 @@ from dynawatt.api.llmservice_status import (
     RunnerUp,
     add_change,
 )
-from dynawatt.planning.service import ServicePlan
+from dynawatt.planning.service import BECAUSE, ServicePlan
 
 
 class Hold(Exception):  # noqa: N818 - not an error: this tick ends here and nothing is changed
@@ -108,7 +108,7 @@ class StatusDraft:
         self.status.last_changes = add_change(self.status.last_changes, change)
 
     def decide(self, plan: ServicePlan, sizes: Mapping[str, int]) -> bool:
-        """Take over a plan as the last decision; True when it differs from the one before in what was chosen.
+        """Take over a plan as the last decision; True when it differs from the one before in more than its numbers.
 
         ``sizes`` are tensor-parallel sizes by shape.
         """
@@ -121,7 +121,7 @@ class StatusDraft:
         before = self.status.last_decision
         if before is not None and _fleet(before.chosen) == _fleet(chosen):
             same_clock = before.chosen.clock_megahertz == chosen.clock_megahertz
-            if same_clock and before.reason == plan.reason:
+            if same_clock and before.reason == plan.reason and _why_fixed(before.message) == _why_fixed(plan.message):
                 return False
         self.status.last_decision = Decision(
             time=self.now,
@@ -166,6 +166,11 @@ def _saving(plan: ServicePlan) -> PredictedSaving | None:
 
 def _fleet(point: OperatingPoint) -> tuple[int, int | None]:
     return point.replicas, point.tensor_parallel_size
+
+
+def _why_fixed(message: str) -> str:
+    """Why the clock of a decision could not be chosen; empty where it could."""
+    return message.partition(BECAUSE)[2]
 
 
 def _percent(fraction: float) -> int:

@@ -117,7 +117,9 @@ class Modeller:
             there = [workload.shape for workload in target.workloads if _counts(workload)]
             curves = {name: curve for name, curve in curves.items() if name in there} or curves
         most = spec.replicas.max if may_scale else target.replicas
-        demand = runtime.load.demand(time.time(), max(curve.capacity_rps(most) for curve in curves.values()))
+        fixed = _fixed_clock(tick, default_mhz=max(curve.clocks_mhz[-1] for curve in curves.values()))
+        usable = curves if fixed is None else fixed.limited(curves)
+        demand = runtime.load.demand(time.time(), max(curve.capacity_rps(most) for curve in usable.values()))
         assert demand is not None  # it was observed
         ready, starting = {}, {}
         for workload in target.workloads:
@@ -140,7 +142,7 @@ class Modeller:
             may_scale=may_scale,
             may_reshape=may_scale
             and may_reshape(tick, dwell_s=self._settings.reshape_dwell_s, is_load_known=not unknown),
-            fixed_clock=_fixed_clock(tick, default_mhz=max(curve.clocks_mhz[-1] for curve in curves.values())),
+            fixed_clock=fixed,
             since_change_s=draft.since_scaled_s,
             goal=goal_of(tick),
             nodes=tick.inventory.usable(runtime.product, tick.inventory.needs(target.workloads)),

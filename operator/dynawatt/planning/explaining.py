@@ -36,7 +36,7 @@ class _Explainer:
         fixed = one.state.fixed_clock
         if fixed is not None and fixed.because:
             which = "the default clock" if isinf(fixed.clock_mhz) else f"{curve.clocks_mhz[-1]} MHz"
-            why = f"at {which}, because {fixed.because}"
+            why = f"at {which}{service.BECAUSE}{fixed.because}"
             message, clock_message = f"{message}; {why}", f"{clock_message}; {why}"
         energy_j, to_keeping, to_default = self._energies()
         names = list(one.state.curves)

@@ -18,6 +18,8 @@ MINIMUM_UNREACHABLE: Final = "MinimumUnreachable"
 """The inventory does not hold the fewest replicas that are wanted."""
 CANNOT_PLAN: Final = "CannotPlan"
 """The state makes no sense; the message says why, and everything stays as it is."""
+BECAUSE: Final = ", because "
+"""Begins the end of a plan's message that says why its clock could not be chosen; no other message has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,10 @@ class FixedClock:
     """As ``ShapeCurve.at_clock`` takes it: by default the default clock."""
     because: str = field(default="", compare=False)
     """Why it is so although the user wants clocks to be chosen; empty where the user does not."""
+
+    def limited(self, curves: Mapping[str, ShapeCurve]) -> dict[str, ShapeCurve]:
+        """Curves by shape with that clock alone."""
+        return {name: curve.at_clock(self.clock_mhz) for name, curve in curves.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,10 +77,7 @@ class ServiceState:
     @property
     def usable_curves(self) -> Mapping[str, ShapeCurve]:
         """``curves`` without the clocks that replicas cannot have."""
-        fixed = self.fixed_clock
-        if fixed is None:
-            return self.curves
-        return {name: curve.at_clock(fixed.clock_mhz) for name, curve in self.curves.items()}
+        return self.curves if self.fixed_clock is None else self.fixed_clock.limited(self.curves)
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,6 +180,13 @@ class Sandbox:
         wait_ready(self._state, components)
         self._write_targets()
 
+    def start_agent(self, node: str) -> None:
+        """Start the agent of a node once more, after its process has ended. Raises OperationError."""
+        component = self._agent(node)
+        start(self._state, [component])
+        wait_ready(self._state, [component])
+        self._write_targets()
+
     def stop_operator(self, number: signal.Signals = signal.SIGTERM, *, timeout_s: float = 30.0) -> None:
         """Signal the operator and wait until it is gone. Raises OperationError when it stays."""
         record = self.process("operator")
@@ -254,7 +261,8 @@ class Sandbox:
 
     def _write_targets(self) -> None:
         agents = dict(zip(self.options.node_names(), self.agent_urls(), strict=True))
-        monitoring.write_targets(self._state, [self.process("operator").url], agents)
+        operators = [record.url for name, record in self._state.processes.items() if name == "operator"]
+        monitoring.write_targets(self._state, operators, agents)
 
     def _agent(self, node: str) -> Component:
         return dynawatt_processes.agent(

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from dynawatt.planning.demand import DemandForecast
+from dynawatt.planning.service import FixedClock
 from dynawatt.simulation.fleet_core import ReplicaState
 from dynawatt.simulation.policies.dynawatt_shapes import shape_choices
 from dynawatt.simulation.policies.managed_pool import ManagedPool
@@ -114,18 +115,18 @@ def test_a_state_counts_its_own_replicas_by_shape():
     assert (state.ready, state.starting) == ({"tp1": 2}, {"tp2": 1})
     assert state.present_rps == 3.5
     assert state.since_change_s == 300.0
-    assert (state.may_scale, state.may_reshape, state.may_set_clock) == (True, True, True)
+    assert (state.may_scale, state.may_reshape, state.fixed_clock) == (True, True, None)
     assert list(state.curves) == ["tp1", "tp2"]
 
 
 @pytest.mark.parametrize(
-    ("knobs", "reshape", "clock"), [({"shape": False}, False, True), ({"clock": False}, True, False)]
+    ("knobs", "reshape", "clock"), [({"shape": False}, False, None), ({"clock": False}, True, FixedClock())]
 )
 def test_knobs_reach_the_planner(knobs, reshape, clock):
     # Without the shape there is one degree alone, without the clock one clock.
     found = ManagedPool(pool((4.0,)).choices, Load((4.0,)), Knobs(**knobs), 10.0)
     state = found.state(0.0, serving(1))
-    assert (state.may_reshape, state.may_set_clock) == (reshape, clock)
+    assert (state.may_reshape, state.fixed_clock) == (reshape, clock)
 
 
 def test_there_is_no_state_while_nothing_is_known():
