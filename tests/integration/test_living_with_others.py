@@ -5,6 +5,8 @@ import urllib.request
 
 import pytest
 
+from ..definitions.of_others import served
+
 pytestmark = pytest.mark.integration
 
 WAIT_S = 90.0
@@ -12,40 +14,13 @@ TICKS_S = 4.0  # a few looks of the operator
 SCALERS = {"ScaledObject": ("keda.sh", "v1alpha1"), "VerticalPodAutoscaler": ("autoscaling.k8s.io", "v1")}
 
 
-def definition(kind):
-    """Of the kind with no more than what the operator reads of it."""
-    group, version = SCALERS[kind]
-    plural = f"{kind.lower()}s"
-    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {
-            "name": f"{plural}.{group}",
-            "annotations": {"api-approved.kubernetes.io": "https://github.com/kubernetes/kubernetes/pull/63797"},
-        },
-        "spec": {
-            "group": group,
-            "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
-            "scope": "Namespaced",
-            "versions": [{"name": version, "served": True, "storage": True, "schema": schema}],
-        },
-    }
-
-
 @pytest.fixture(scope="module")
 def installed(dynawatt_sandbox, dynawatt_kubectl):
     """KEDA's and the VPA's kinds. The operator looks for missing ones only every few minutes, and when it starts."""
-    names = []
-    for kind in SCALERS:
-        made = definition(kind)
-        dynawatt_kubectl("apply", "--filename=-", stdin=json.dumps(made))
-        names.append(f"crd/{made['metadata']['name']}")
-    dynawatt_kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
-    dynawatt_sandbox.stop_operator()
-    dynawatt_sandbox.start_operator()
-    yield
-    dynawatt_kubectl("delete", *names)
+    with served(dynawatt_kubectl, *SCALERS):
+        dynawatt_sandbox.stop_operator()
+        dynawatt_sandbox.start_operator()
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +57,17 @@ def create(dynawatt_kubectl):
         dynawatt_kubectl("delete", kind, name)
 
 
-def scaler_of(service, **fields):
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "name": service.name, **fields}
+def scaler_of(service):
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "name": service.name}
+
+
+def scaled_object_spec(service):
+    trigger = {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "80"}}
+    return {"scaleTargetRef": scaler_of(service), "triggers": [trigger]}
+
+
+def vpa_spec(service):
+    return {"targetRef": scaler_of(service), "updatePolicy": {"updateMode": "Recreate"}}
 
 
 def hpa_spec(service):
@@ -93,12 +77,12 @@ def hpa_spec(service):
 
 
 @pytest.mark.parametrize(
-    ("kind", "field", "reason"),
-    [("ScaledObject", "scaleTargetRef", "ScaledByKEDA"), ("VerticalPodAutoscaler", "targetRef", "ResizedByVPA")],
+    ("kind", "spec", "reason"),
+    [("ScaledObject", scaled_object_spec, "ScaledByKEDA"), ("VerticalPodAutoscaler", vpa_spec, "ResizedByVPA")],
 )
-def test_another_autoscaler_keeps_its_replicas(observed, create, until, kind, field, reason):
+def test_another_autoscaler_keeps_its_replicas(observed, create, until, kind, spec, reason):
     generation = observed.deployment()["metadata"]["generation"]
-    create(kind, "/".join(SCALERS[kind]), "theirs", {field: scaler_of(observed)})
+    create(kind, "/".join(SCALERS[kind]), "theirs", spec(observed))
     if kind == "ScaledObject":  # KEDA makes an HPA of its own, which it is no use to delete
         create("HorizontalPodAutoscaler", "autoscaling/v2", "keda-hpa-theirs", hpa_spec(observed))
     observed.manage()
@@ -111,7 +95,7 @@ def test_another_autoscaler_keeps_its_replicas(observed, create, until, kind, fi
 
 
 def test_when_the_other_autoscaler_is_gone_it_goes_on(observed, dynawatt_kubectl, create, until):
-    create("ScaledObject", "/".join(SCALERS["ScaledObject"]), "theirs", {"scaleTargetRef": scaler_of(observed)})
+    create("ScaledObject", "/".join(SCALERS["ScaledObject"]), "theirs", scaled_object_spec(observed))
     observed.manage()
     observed.until("Conflicting", "True", "ScaledByKEDA")
     dynawatt_kubectl(

@@ -82,7 +82,8 @@ REMEDIES: Final[Mapping[Reason, str]] = {
     Reason.JOURNAL_UNWRITABLE: "Make /var/lib/dynawatt of the node writable for its agent, and see that the disk is "
     "not full.",
     Reason.AGENT_STALE: "See the agent's pod on that node, then its log: "
-    "`kubectl -n dynawatt-system get pods -o wide`. When it starts again, it resets what the one before it left locked.",
+    "`kubectl -n dynawatt-system get pods -o wide`. "
+    "When it starts again, it resets what the one before it left locked.",
     Reason.AGENT_STOPPED: "Start the agent again if that was not on purpose: "
     "`kubectl -n dynawatt-system get daemonsets`.",
     Reason.GPU_ERROR: "See the agent's log and `nvidia-smi` on the node; cordon the node when the GPU does "

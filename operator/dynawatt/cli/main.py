@@ -45,7 +45,7 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
 _PLUGIN: Final = "kubectl-dynawatt"
 """The name under which kubectl finds this command as its plug-in."""
 
-_COMPLETE: Final = "_DYNAWATT_COMPLETE"
+COMPLETE: Final = "_DYNAWATT_COMPLETE"
 """Set by the shell while it asks for completions."""
 
 _UNLISTED: Final = ("install_completion", "show_completion")
@@ -123,12 +123,12 @@ def _run() -> int:
         if isinstance(option, TyperOption):
             option.hidden = option.name in _UNLISTED
     name = _PLUGIN.replace("-", " ") if plugin else None
-    return command(prog_name=name, complete_var=_COMPLETE, standalone_mode=False) or 0
+    return command(prog_name=name, complete_var=COMPLETE, standalone_mode=False) or 0
 
 
 def _words() -> list[str]:
     """The words behind the program's name, also of the line that is being completed."""
-    if not os.environ.get(_COMPLETE):
+    if not os.environ.get(COMPLETE):
         return sys.argv[1:]
     line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""
     return line.split()[1:]
