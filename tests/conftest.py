@@ -1,5 +1,6 @@
 import asyncio
 import json
+import signal
 import sys
 import threading
 import time
@@ -28,6 +29,8 @@ from .sandboxes import Program, kubectl_of, running
 MODEL: Final = "meta-llama/Llama-3.1-8B-Instruct"
 settings.register_profile("dynawatt", deadline=None)  # how long a case takes depends on what else the machine does
 settings.load_profile("dynawatt")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job of a shell: children would ignore it too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PATIENCE_S: Final = 90.0
 """The machine may be busy with something else: long, because nothing here is about speed."""
