@@ -39,7 +39,7 @@ check: $(STAMP) ## Lint, types, import rule, generated files
 test: setup check ## All tests, those against the real control plane included
 	@$(BIN)/dynawatt sandbox build --helm
 	@$(BIN)/pytest -m "not integration and not bench and not gpu" --numprocesses 2
-	@$(BIN)/pytest -m "integration and not bench and not gpu" --durations 30
+	@$(BIN)/pytest -m "integration and not bench and not gpu" --numprocesses 2 --dist loadfile --durations 30
 
 bench: setup ## Measure; writes tests/bench/out/*.json
 	@$(BIN)/pytest tests/bench -m bench --ignore=tests/bench/operator

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dynawatt.dashboards.rule_files import rule_files
 from dynawatt.sandbox.build import ensure_built, ensure_helm
 from dynawatt.sandbox.cluster import Sandbox
 from dynawatt.sandbox.options import SandboxOptions
@@ -18,7 +19,7 @@ from dynawatt.sandbox.options import SandboxOptions
 def running(purpose: str, **options: Any) -> Iterator[Sandbox]:
     """A sandbox with two nodes and a name that no other has; gone afterwards."""
     name = f"test-{purpose}-{os.getpid()}-{secrets.token_hex(2)}"
-    sandbox = Sandbox.up(SandboxOptions(name=name, nodes=2, **options))
+    sandbox = Sandbox.up(SandboxOptions(name=name, nodes=2, **options), rules=rule_files())
     try:
         yield sandbox
     finally:

@@ -2,9 +2,7 @@
 
 import html
 import math
-import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -12,7 +10,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-import yaml
 
 from dynawatt.dashboards.asking import questions
 from dynawatt.dashboards.recording import GROUPS
@@ -49,19 +46,10 @@ class Prometheus:
 
 @pytest.fixture(scope="module")
 def prometheus(dynawatt_sandbox, until):
-    """With the rules of the repository, evaluated every other second."""
-    config = dynawatt_sandbox.directory / "prometheus.yaml"
-    before = config.read_text()
-    changed = yaml.safe_load(before)
-    changed["global"]["evaluation_interval"] = "2s"
-    changed["rule_files"] = [str(ROOT / "dashboards" / "rules" / "*.yaml")]
-    pid, asked = dynawatt_sandbox.process("prometheus").pid, Prometheus(dynawatt_sandbox.prometheus_url)
-    config.write_text(yaml.safe_dump(changed))
-    os.kill(pid, signal.SIGHUP)
+    """With the rules that the chart brings."""
+    asked = Prometheus(dynawatt_sandbox.prometheus_url)
     until(asked.rules)
-    yield asked
-    config.write_text(before)
-    os.kill(pid, signal.SIGHUP)
+    return asked
 
 
 @pytest.fixture(scope="module")

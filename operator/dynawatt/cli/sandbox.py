@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from dynawatt.cli.sandbox_view import show_progress, status_table
+from dynawatt.dashboards.rule_files import rule_files
 from dynawatt.sandbox.build import ensure_built, ensure_helm
 from dynawatt.sandbox.cluster import Sandbox, bring_down
 from dynawatt.sandbox.driver.build import ensure_driver
@@ -78,7 +79,7 @@ def up(
         bare=bare,
     )
     with show_progress(quiet=as_json) as progress, _terminable():
-        sandbox = Sandbox.up(options, progress)
+        sandbox = Sandbox.up(options, progress, rules=rule_files())
     if as_json:
         typer.echo(json.dumps(_describe(sandbox), indent=1))
         return

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from dynawatt.api.group import DEFAULT_NAMESPACE
@@ -59,8 +60,19 @@ class Sandbox:
         """How long ``up`` took to start it, building not included."""
 
     @classmethod
-    def up(cls, options: SandboxOptions, progress: Progress | None = None) -> "Sandbox":
+    def up(
+        cls,
+        options: SandboxOptions,
+        progress: Progress | None = None,
+        *,
+        rules: Mapping[str, str] = MappingProxyType({}),
+    ) -> "Sandbox":
         """Start a sandbox, or return the one that already runs with the same options.
+
+        Args:
+            options: Of the sandbox.
+            progress: Is told what is being done.
+            rules: For its Prometheus, texts by file name.
 
         Raises:
             InvalidInputError: One of this name runs with other options.
@@ -80,7 +92,7 @@ class Sandbox:
                 state = _new_state(directory, options)
                 sandbox = cls(state)
                 progress.say("Starting etcd, the Kubernetes control plane, KWOK, Prometheus and the simulated GPUs")
-                sandbox._start_cluster(binaries)
+                sandbox._start_cluster(binaries, rules)
                 if options.dynawatt:
                     progress.say("Starting the operator and one agent per node")
                     sandbox.start_dynawatt()
@@ -200,7 +212,7 @@ class Sandbox:
         """End every process and delete every file."""
         bring_down(self.options.name)
 
-    def _start_cluster(self, binaries: dict[str, Path]) -> None:
+    def _start_cluster(self, binaries: dict[str, Path], rules: Mapping[str, str]) -> None:
         state = self._state
         pki = controlplane.Pki(state.directory / "pki")
         tokens = new_tokens()
@@ -231,7 +243,9 @@ class Sandbox:
                 kubeconfig=self._kubeconfig_of("kwok"),
                 state=state,
             ),
-            monitoring.prometheus(binaries["prometheus"], kubeconfig=self._kubeconfig_of("prometheus"), state=state),
+            monitoring.prometheus(
+                binaries["prometheus"], kubeconfig=self._kubeconfig_of("prometheus"), state=state, rules=rules
+            ),
             dynawatt_processes.nodesim(
                 kubeconfig=self._kubeconfig_of("nodesim"),
                 directory=self.nodesim_directory,

@@ -12,11 +12,15 @@ from dynawatt.sandbox.state import SandboxState
 _TEMPLATE: Final = Path(__file__).parent / "manifests" / "prometheus.yaml"
 
 
-def prometheus(binary: Path, *, kubeconfig: Path, state: SandboxState) -> Component:
-    """Prometheus with its data in the sandbox's directory."""
-    config = state.directory / "prometheus.yaml"
+def prometheus(binary: Path, *, kubeconfig: Path, state: SandboxState, rules: Mapping[str, str]) -> Component:
+    """Prometheus with its data in the sandbox's directory; ``rules`` are texts by file name."""
+    config, folder = state.directory / "prometheus.yaml", state.directory / "rules"
+    folder.mkdir()
+    for name, rule in rules.items():
+        (folder / name).write_text(rule, encoding="utf-8")
     text = _TEMPLATE.read_text(encoding="utf-8")
-    for word, path in {"KUBECONFIG": kubeconfig, "DYNAWATT_TARGETS": state.dynawatt_targets}.items():
+    paths = {"KUBECONFIG": kubeconfig, "DYNAWATT_TARGETS": state.dynawatt_targets, "RULES": folder / "*.yaml"}
+    for word, path in paths.items():
         text = text.replace(word, json.dumps(str(path)))  # a JSON string is a YAML string whatever the path holds
     config.write_text(text, encoding="utf-8")
     write_targets(state, [], {})

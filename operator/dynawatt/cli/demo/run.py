@@ -23,6 +23,7 @@ from dynawatt.cli.demo.view import DemoView
 from dynawatt.cli.demo.warming import warm_models
 from dynawatt.cli.demo.watching import ServiceWatch
 from dynawatt.cli.sandbox_view import show_progress
+from dynawatt.dashboards.rule_files import rule_files
 from dynawatt.errors import InvalidInputError, OperationError
 from dynawatt.load.cluster import ObjectName, ServiceEndpoints
 from dynawatt.load.replay import ReplayOptions, replay
@@ -54,7 +55,7 @@ def run_demo(scenario: Scenario, *, json_file: Path | None, fault: Fault | None,
         kubectl = _Kubectl(ensure_built(progress)["kubectl"])
     warm_models(scenario, scenario.models.gpu.product, console)
     with show_progress() as progress:
-        sandbox = Sandbox.up(options, progress)
+        sandbox = Sandbox.up(options, progress, rules=rule_files())
     kubectl.kubeconfig = sandbox.kubeconfig
     try:
         console.print(f"Kubernetes, Prometheus, the operator and {options.nodes} agents are up: {scenario.source}.")
