@@ -29,6 +29,7 @@ _HISTOGRAMS = {
     "vllm:inter_token_latency_seconds": (TBT_BOUNDS_S, 0.4),
 }
 _TTFT_S, _TBT_S, _POD_W = 0.15, 0.03, 900.0
+_PATIENCE_S = 25.0
 
 
 class Pod:
@@ -94,6 +95,7 @@ class Exporter:
         self._pods: dict[str, Pod] = {}
         self._served_s = time.monotonic()
         self._watcher = Watcher(api_client(kubeconfig), "/api/v1/pods", keep=_kept).start()
+        assert self._watcher.synced.wait(_PATIENCE_S), "the API server does not list pods"
 
     def take(self, loads: dict[str, dict[str, Any]]) -> None:
         """Other loads from now on."""
