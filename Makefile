@@ -42,7 +42,7 @@ test: setup check ## All tests, those against the real control plane included
 	@$(BIN)/pytest -m "integration and not bench and not gpu" --numprocesses 2 --dist loadfile --durations 30
 
 bench: setup ## Measure; writes tests/bench/out/*.json
-	@$(BIN)/pytest tests/bench -m bench --ignore=tests/bench/operator
+	@$(BIN)/pytest tests/bench -m bench -o faulthandler_timeout=0 --ignore=tests/bench/operator
 
 bench-operator: setup ## Measure the operator with 300 services on 400 nodes; GROWTH=1 also with 100 and 1,000
 	@$(BIN)/pytest tests/bench/operator -m bench -o faulthandler_timeout=0 $(if $(GROWTH),--growth)
