@@ -58,8 +58,7 @@ def test_top_level_folders(tracked):
 
 def test_files_stay_readable(tracked):
     python = [path for path in tracked if path.suffix == ".py"]
-    limits = {"operator": 400, "tests": 600}
-    too_long = {str(path): length(path) for path in python if length(path) > limits.get(path.parts[0], 400)}
+    too_long = {str(path): length(path) for path in python if length(path) > 400}
     assert not too_long
     assert statistics.median(map(length, python)) < 160
 

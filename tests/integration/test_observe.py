@@ -1,9 +1,5 @@
 import asyncio
-import json
-import subprocess
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -13,138 +9,21 @@ from dynawatt.adapters.vllm_load.histograms import fraction_within
 from dynawatt.adapters.vllm_load.in_prometheus import PrometheusLoadSource
 from dynawatt.adapters.vllm_load.scope import Scope, find_scope
 from dynawatt.adapters.vllm_load.scraped import ScrapedLoadSource
-from dynawatt.adapters.vllm_load.source import LoadQuestion, WatchedPod
 from dynawatt.adapters.vllm_services import find_service
 from dynawatt.ports import MetricsUnavailable
-from dynawatt.sandbox.addresses import free_ports
-from dynawatt.sandbox.build import ensure_built
 
 from ..adapters.test_prometheus_auth import OPENSSL, make_authority
-from ..adapters.vllm_load.pages import INPUT, OUTPUT, Pod
+from ..adapters.vllm_load.pages import INPUT, OUTPUT
+from .scraped_cluster import MIX_S, PASSWORD, RATE_S, Cluster, auth, start_prometheus
+from .scraped_pods import LLAMA, OTHERS, SIBLING, add_pods, pods_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.skipif(OPENSSL is None, reason="openssl makes the certificates")]
-
-RATE_S, MIX_S, FROZEN_S = 12, 16, 90
-PASSWORD, HASHED = "test", "$2b$12$hNf2lSsxfm0.i4a.1kVpSOVyBCfIB51VRjgBUyv6kdnyTlgWj81Ay"
-HASH = "6f7d9c8b5"
-
-
-class Exposition:
-    """One pod's server. Its load began long ago, unless it says otherwise."""
-
-    def __init__(self, text):
-        """``text`` gives the page at a moment of Unix time."""
-
-        class Handler(BaseHTTPRequestHandler):  # closes each connection, so that a stopped server is gone at once
-            def do_GET(self):
-                page = text(time.time()).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "text/plain; version=0.0.4")
-                self.send_header("Content-Length", str(len(page)))
-                self.end_headers()
-                self.wfile.write(page)
-
-            def log_message(self, *arguments):
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.port = self._server.server_port
-        threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
-
-    def stop(self):
-        self._server.shutdown()
-        self._server.server_close()
-
-
-def restarting(pod, begun_s):
-    """Anew, and idle before, from a moment on."""
-    return lambda now_s: pod.at(now_s - (begun_s if now_s > begun_s else begun_s - 300))
-
-
-class Cluster:
-    """Pods, and a Prometheus that scrapes them every second over TLS-protected credentials."""
-
-    def __init__(self):
-        self.begun_s = time.time()
-        self.targets, self.servers, self.ports = {"vllm": [], "again": []}, {}, {}
-
-    def pod(self, name, text, labels=None, jobs=("vllm",)):
-        if isinstance(text, Pod):
-            pod, begun_s = text, self.begun_s - 300
-            text = lambda now_s: pod.at(now_s - begun_s)  # noqa: E731
-        self.servers[name] = Exposition(text)
-        self.ports[name] = self.servers[name].port
-        for job in jobs:
-            self.targets[job].append(
-                {
-                    "targets": [f"127.0.0.1:{self.ports[name]}"],
-                    "labels": {"namespace": "prod", "pod": name} if labels is None else labels,
-                }
-            )
-
-    def watched(self, name, **more):
-        return WatchedPod(name, "127.0.0.1", self.ports[name], **more)
-
-    def question(self, deployment, *names, **shapes):
-        shapes = {**({deployment: names} if names else {}), **shapes}
-        return LoadQuestion(
-            namespace="prod",
-            deployment=deployment,
-            shapes={
-                shape: [each if isinstance(each, WatchedPod) else self.watched(each) for each in pods]
-                for shape, pods in shapes.items()
-            },
-            rate_window_s=RATE_S,
-            mix_window_s=MIX_S,
-        )
-
-
-def pods_of(deployment, count):
-    return [f"{deployment}-{HASH}-{index:05d}" for index in range(count)]
-
-
-LLAMA, SIBLING = pods_of("llama", 2), pods_of("llama-0a1b2c", 1)
-OTHERS = {
-    "old": Pod(old=True),
-    "both": Pod(both=True),
-    "engines": Pod(engines=4),
-    "aborts": Pod(aborted=0.5),
-    "steady": Pod(),
-}
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     cluster = Cluster()
-    for name in LLAMA:
-        cluster.pod(name, Pod())
-    cluster.pod(SIBLING[0], Pod(rate_rps=1.0, ttft_s=0.4))
-    for deployment, pod in OTHERS.items():
-        cluster.pod(*pods_of(deployment, 1), pod)
-    # Names that begin like ours, and a namespace with pods of the same names.
-    cluster.pod(pods_of("llama-70b", 1)[0], Pod(rate_rps=100.0))
-    cluster.pod("elsewhere", Pod(rate_rps=100.0), {"namespace": "test", "pod": LLAMA[0]})
-    federated = {"namespace": "monitoring", "pod": "prometheus-0", "exported_namespace": "prod"}
-    for name in pods_of("federated", 2):
-        cluster.pod(name, Pod(), federated | {"exported_pod": name})
-    for name in pods_of("renamed", 1):
-        cluster.pod(name, Pod(), {"kubernetes_namespace": "prod", "kubernetes_pod_name": name})
-    for name in pods_of("bare", 2):
-        cluster.pod(name, Pod(), {})
-    for name in pods_of("twice", 2):
-        cluster.pod(name, Pod(), jobs=("vllm", "again"))
-    cluster.pod(*pods_of("lost", 1), Pod(), {"namespace": "test", "pod": pods_of("lost", 1)[0]})
-    router = "".join(
-        f'vllm:num_requests_running{{server="http://127.0.0.1:{cluster.ports[name]}"}} 8\n' for name in LLAMA
-    )
-    cluster.pod("router-6f7d9c8b5-00000", lambda now_s: router)
-    cluster.pod(*pods_of("restarted", 1), restarting(Pod(), time.time() + 10))
-    cluster.pod(*pods_of("odd", 1), Pod(running="NaN"))
-    cluster.pod(*pods_of("stopped", 1), Pod())
-    stamp_ms = int(1000 * (time.time() - FROZEN_S))
-    cluster.pod(*pods_of("frozen", 1), lambda now_s: Pod().at(300.0, stamp_ms))
-    cluster.pod(*pods_of("dropped", 1), Pod(), {"namespace": "prod", "pod": pods_of("dropped", 1)[0], "drop": "yes"})
+    add_pods(cluster)
     directory = tmp_path_factory.mktemp("prometheus")
     cluster.authority = make_authority(directory, "ours")
     cluster.password = directory / "password"
@@ -157,42 +36,6 @@ def cluster(tmp_path_factory):
         process.wait()
         for server in cluster.servers.values():
             server.stop()
-
-
-def start_prometheus(cluster, directory):
-    drop = {"source_labels": ["drop", "__name__"], "regex": "yes;.*_bucket", "action": "drop"}
-    config = {
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-        "scrape_configs": [
-            {"job_name": job, "static_configs": targets, "metric_relabel_configs": [drop]}
-            for job, targets in cluster.targets.items()
-        ],
-    }
-    web = {
-        "tls_server_config": {
-            "cert_file": str(cluster.authority / "server.pem"),
-            "key_file": str(cluster.authority / "server.key"),
-        },
-        "basic_auth_users": {"ops": HASHED},
-    }
-    (directory / "prometheus.yml").write_text(json.dumps(config))
-    (directory / "web.yml").write_text(json.dumps(web))
-    [port] = free_ports(1)
-    cluster.url = f"https://localhost:{port}"
-    return subprocess.Popen(
-        [
-            ensure_built()["prometheus"],
-            f"--config.file={directory / 'prometheus.yml'}",
-            f"--web.config.file={directory / 'web.yml'}",
-            f"--storage.tsdb.path={directory / 'data'}",
-            f"--web.listen-address=127.0.0.1:{port}",
-            "--log.level=warn",
-        ]
-    )
-
-
-def auth(cluster):
-    return PrometheusAuth(username="ops", password_file=cluster.password, ca_file=cluster.authority / "ca.pem")
 
 
 class Counting:

@@ -1,27 +1,13 @@
 from dataclasses import replace
-from itertools import groupby
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from dynawatt.errors import InvalidInputError
 from dynawatt.planning.planner import UnitCommitmentPlanner
-from dynawatt.planning.service import FixedClock, Fleet
+from dynawatt.planning.service import FixedClock
 
-from .clusters import Cluster
+from .plans import fleet, plan
 from .services import curve, state
-
-EAGER = UnitCommitmentPlanner(dwell_s=0.0, minimum_saving=0.0)
-
-
-def plan(what, planner=None, free=None):
-    return (planner or UnitCommitmentPlanner()).plan({"it": what}, free)["it"]
-
-
-def fleet(found):
-    return found.shape, found.replicas
 
 
 # A replica of `curve()` carries 5 req/s at 1000 MHz for 320 to 900 W, and 10 at 2000 MHz for 440 to 2000 W.
@@ -68,59 +54,6 @@ def test_start_up_energy_is_weighed(startup_s, replicas):
     # 2 carry it at 2000 MHz; 4 would draw 900 W less, and take 160 W each to start.
     cheap = curve(startup_s=startup_s, most_replicas=4)
     assert plan(state(cheap, ready={"a": 2}, rates=(16.0,) * 12)).replicas == replicas
-
-
-def test_another_shape_takes_over_when_it_pays_and_fits_beside():
-    large = curve("large", gpus=8)
-    small = curve("small", gpus=2, capacities=((1000, 4.0), (2000, 9.0)))
-    what = state(large, small, ready={"large": 2}, rates=(8.0,) * 12)
-    found = plan(what, free=[4, 4])
-    assert (found.shape, found.reason) == ("small", "ReshapeForEnergy")
-    assert found.saving_to_keeping > 0.3
-    assert fleet(plan(what, free=[1, 1, 1, 1])) == ("large", 2)
-    assert plan(replace(what, max_gpus=17), free=[8]).shape == "large"
-    assert fleet(plan(replace(what, may_reshape=False), free=[8])) == ("large", 2)
-    assert any(other.shape == "small" and "do not fit" in other.why_not for other in plan(what, free=[1]).runners_up)
-
-
-def test_four_free_gpus_on_each_of_two_nodes_are_not_eight():
-    what = state(curve(gpus=8), ready={"a": 1}, rates=(20.0,) * 4)
-    assert plan(what, free=[4, 4]).replicas == 1
-    assert plan(what, free=[8]).replicas == 2
-    assert plan(what, free=[4, 4]).reason == "SLOUnreachable"
-
-
-def test_what_only_has_no_room_is_named():
-    large = curve("large", gpus=8)
-    small = curve("small", gpus=2, capacities=((1000, 4.0), (2000, 9.0)))
-    what = state(large, small, ready={"large": 2}, rates=(8.0,) * 12)
-    assert plan(what, free=[1, 1, 1, 1]).wanted == Fleet("small", plan(what, free=[4, 4]).replicas)
-    assert plan(what, free=[4, 4]).wanted is None
-    assert plan(replace(what, may_reshape=False), free=[1, 1, 1, 1]).wanted is None
-
-
-@pytest.mark.parametrize("rates", [(1.0,) * 6, (8.0,) * 6, (30.0,) * 6])
-def test_while_something_starts_only_more_of_it_may_be_added(rates):
-    large, small = curve("large", gpus=8), curve("small", gpus=2)
-    what = state(large, small, ready={"large": 2}, starting={"small": 2}, rates=rates)
-    found = plan(what)
-    assert found.shape == "small"
-    assert found.replicas >= 2
-
-
-def test_what_starts_is_waited_for_though_the_load_has_gone():
-    cheap = curve("cheap", gpus=1)
-    for ready, starting, expected in (({"a": 2}, {"a": 3}, ("a", 5)), ({}, {"a": 1}, ("a", 1))):
-        what = state(curve(), cheap, ready=ready, starting=starting, rates=(1.0,) * 6)
-        assert fleet(plan(what, EAGER)) == expected
-        settled = replace(what, ready={"a": expected[1]}, starting={})
-        assert fleet(plan(settled, EAGER)) == ("cheap", 1)
-
-
-def test_a_shape_that_is_left_over_is_drained():
-    large, small = curve("large", gpus=8), curve("small", gpus=2)
-    found = plan(state(large, small, ready={"large": 1, "small": 2}, rates=(8.0,) * 6, since_change_s=10.0))
-    assert fleet(found) == ("small", 2)
 
 
 @pytest.mark.parametrize(
@@ -232,140 +165,6 @@ def test_parked_replicas_are_counted_on_where_it_packs():
     assert spread.open_replicas == 6
     assert packed.open_replicas < 6
     assert packed.power_w <= spread.power_w
-
-
-@st.composite
-def shapes(draw):
-    """Watts are convex in the load, as they are of real replicas."""
-    low_rps = draw(st.floats(2, 6))
-    idle_w, busy_w = draw(st.floats(75, 100)), draw(st.floats(120, 300))
-    return {
-        "gpus": draw(st.sampled_from([2, 4, 8])),
-        "startup_s": draw(st.sampled_from([60.0, 240.0, 480.0])),
-        "most_replicas": 8,
-        "capacities": ((1000, low_rps), (2000, low_rps * draw(st.floats(1.2, 2)))),
-        "watts": ((idle_w, busy_w), (110, busy_w * draw(st.floats(1.5, 3)))),
-    }
-
-
-RATES = st.lists(st.floats(0, 16), min_size=4, max_size=16)
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    shape=st.lists(shapes(), min_size=1, max_size=2),
-    rates=RATES,
-    replicas=st.integers(1, 4),
-    planner=st.builds(UnitCommitmentPlanner, packs=st.booleans(), dwell_s=st.sampled_from([0.0, 600.0, 900.0])),
-)
-def test_capacity_is_there_in_every_slot_and_gpus_at_every_instant(shape, rates, replicas, planner):
-    curves = {f"s{index}": curve(f"s{index}", **each) for index, each in enumerate(shape)}
-    if min(each.capacity_rps(8) for each in curves.values()) < max(rates) * 1.2:
-        return
-    cluster = Cluster(planner, curves, [8] * 20, rates)
-    for _ in range(replicas):
-        cluster.start("s0")
-    for each in cluster.replicas:
-        each.ready_s = 0.0
-    cluster.run()
-    settled = 1 + max(int(-(-each.startup_s // 300)) for each in curves.values())
-    for slot in range(settled, len(rates)):
-        assert cluster.capacities_rps[slot] >= rates[slot] * 1.2 * (1 - 1e-9), slot
-
-
-@settings(max_examples=20, deadline=None)
-@given(
-    shape=st.lists(shapes(), min_size=1, max_size=2),
-    rates=RATES,
-    nodes=st.lists(st.integers(0, 8), min_size=1, max_size=4),
-)
-def test_a_scarce_inventory_is_kept_at_every_instant(shape, rates, nodes):
-    curves = {f"s{index}": curve(f"s{index}", **each) for index, each in enumerate(shape)}
-    Cluster(EAGER, curves, [*nodes, 8], rates, limits={"max_gpus": 24}).run()
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    shape=st.lists(shapes(), min_size=1, max_size=3),
-    rate_rps=st.floats(0, 16),
-    replicas=st.integers(0, 6),
-    packs=st.booleans(),
-    eager=st.booleans(),
-)
-def test_nothing_flaps_under_constant_load(shape, rate_rps, replicas, packs, eager):
-    curves = {f"s{index}": curve(f"s{index}", **each) for index, each in enumerate(shape)}
-    settings = {"dwell_s": 0.0, "minimum_saving": 0.0} if eager else {}
-    cluster = Cluster(UnitCommitmentPlanner(packs=packs, **settings), curves, [8] * 16, [rate_rps] * 16)
-    for _ in range(replicas):
-        cluster.start("s0")
-    for each in cluster.replicas:
-        each.ready_s = 0.0
-    cluster.run()
-    targets = [target for target, _ in groupby(fleet(each) for each in cluster.plans)]
-    assert len(targets) == len(set(targets)), targets
-    assert len(targets) <= 3
-    assert all(fleet(each) == targets[-1] for each in cluster.plans[10:])
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    shape=shapes(),
-    rates=st.lists(st.floats(0, 12), min_size=2, max_size=8),
-    more=st.floats(1, 2),
-    have=st.integers(0, 8),
-)
-def test_more_demand_never_gets_fewer_replicas(shape, rates, more, have):
-    # At one clock: where there are several, fewer replicas at a higher one may be the cheaper way to carry more.
-    one_clock = {name: shape[name][-1:] for name in ("capacities", "watts")}
-    each = curve(**shape | one_clock)
-    low, high = (state(each, ready={"a": have}, rates=[factor * rate for rate in rates]) for factor in (1.0, more))
-    assert plan(high, EAGER).replicas >= plan(low, EAGER).replicas
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    shape=st.lists(shapes(), min_size=1, max_size=3),
-    rates=st.lists(st.floats(0, 30), min_size=1, max_size=8),
-    have=st.integers(0, 6),
-    free=st.lists(st.integers(0, 8), max_size=4),
-    rest=st.fixed_dictionaries(
-        {
-            "present_rps": st.floats(0, 30),
-            "min_replicas": st.integers(0, 4),
-            "max_replicas": st.integers(4, 9),
-            "max_gpus": st.none() | st.integers(0, 40),
-            "may_scale": st.booleans(),
-            "may_reshape": st.booleans(),
-            "fixed_clock": st.sampled_from([None, FixedClock(), FixedClock(1000)]),
-            "since_change_s": st.floats(0, 2000),
-            "starting": st.sampled_from([{}, {"s0": 2}]),
-        }
-    ),
-)
-def test_a_plan_is_allowed_and_says_what_is_so(shape, rates, have, free, rest):
-    curves = [curve(f"s{index}", **each) for index, each in enumerate(shape)]
-    what = state(*curves, ready={"s0": have}, rates=rates, **rest)
-    found = plan(what, free=free)
-    chosen, there = what.usable_curves[found.shape], {"s0": have + what.starting.get("s0", 0)}
-    started = max(0, found.replicas - there.get(found.shape, 0))
-    assert started <= sum(gpus // chosen.gpus for gpus in free)
-    assert found.replicas <= max(what.max_replicas, there["s0"])
-    if started and what.max_gpus is not None:
-        assert curves[0].gpus * there["s0"] + started * chosen.gpus <= what.max_gpus
-    if not what.may_scale:
-        assert fleet(found) == ("s0", there["s0"])
-    if not what.may_reshape and there["s0"]:
-        assert found.shape == "s0"
-    assert found.feasible == (found.carried >= 1)
-    if found.feasible:
-        assert chosen.capacity_rps(found.replicas) >= what.demand.high_rps[-1] or len(set(found.schedule)) > 1
-    assert np.isfinite([found.power_w, found.energy_j, found.saving_to_keeping, found.saving_to_default_clock]).all()
-    assert found.energy_j >= 0
-    assert len(found.runners_up) <= 3
-    assert all(
-        (each.shape, each.replicas, each.clock_mhz) != (*fleet(found), found.clock_mhz) for each in found.runners_up
-    )
-    assert plan(what, free=free) == found
 
 
 def test_a_plan_at_the_default_clock_tells_why():
