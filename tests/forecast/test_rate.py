@@ -133,6 +133,17 @@ def test_the_band_covers_after_a_history(dispersion):
     assert np.nanmean(inside[:, -1]) > 0.9
 
 
+def test_noise_that_is_known_elsewhere_is_left_out():
+    forecast = RateForecast(FROM_ZERO)
+    forecast.learn(0.0, noisy(daily(range(WEEK_SLOTS)), 1, 100.0))
+    at_s = WEEK_SLOTS * SLOT_S
+    whole, part, none = (forecast.quantile_rps(at_s, LEVELS, known_dispersion=each) for each in (0.0, 50.0, 1e6))
+    width = [(each[-1] - each[0]).mean() for each in (whole, part, none)]
+    assert width[0] > 1.1 * width[1] > 1.1**2 * width[2] > 0
+    assert none[MEDIAN] == pytest.approx(whole[MEDIAN], rel=0.02)
+    assert (whole == forecast.quantile_rps(at_s, LEVELS)).all()
+
+
 RECOVERS_IN = 6
 """Slots after a change of level by half, from which on new forecasts cover as they should."""
 

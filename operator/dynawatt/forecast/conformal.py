@@ -58,12 +58,16 @@ class Bands:
     tilt: Numbers = field(default_factory=lambda: np.zeros((2, HORIZON_SLOTS)))
     """Logarithm of how much rarer the tails (lower, upper) are made than asked for."""
 
-    def scale(self, mean: Numbers, leads: NDArray[np.int64]) -> Numbers:
-        """Standard deviation expected of the square root of counts, for means of slots at these leads (from 0)."""
+    def scale(self, mean: Numbers, leads: NDArray[np.int64], known_dispersion: float = 0.0) -> Numbers:
+        """Standard deviation expected of the square root of counts, for means of slots at these leads (from 0).
+
+        So much of the dispersion as is known elsewhere is left out.
+        """
         restless = (_CALM + self.restless[leads]) / (_CALM + self.restless_count[leads])
         # However restless, a load is not expected beyond several times what is forecast.
         relative = np.clip(restless * self.relative_variance[leads], 0.0, 1.0)
-        return np.asarray(np.sqrt(restless * self.dispersion[0] + relative * mean) / 2)
+        dispersion = max(0.0, float(self.dispersion[0]) - known_dispersion)
+        return np.asarray(np.sqrt(restless * dispersion + relative * mean) / 2)
 
     def _calm_scale(self, mean: Numbers, leads: NDArray[np.int64]) -> Numbers:
         relative = np.clip(self.relative_variance[leads], 0.0, 1.0)

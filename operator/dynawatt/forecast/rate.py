@@ -114,8 +114,13 @@ class RateForecast:
         """Whether there was any observation or history."""
         return bool(self._levels.expected.any())
 
-    def quantile_rps(self, now_s: float, q: float | Numbers, slots: int = HORIZON_SLOTS) -> Numbers | None:
+    def quantile_rps(
+        self, now_s: float, q: float | Numbers, slots: int = HORIZON_SLOTS, *, known_dispersion: float = 0.0
+    ) -> Numbers | None:
         """Mean rate over each slot that is not exceeded with probability ``q``; None before the first observation.
+
+        Counts of a slot vary by chance around the rate that the load has then. Whoever allows for that otherwise says
+        how much of it (``known_dispersion``, variance over mean of the counts), and it is left out of the quantiles.
 
         The first slot is the one that holds ``now_s``. Shape (slots,), or (len(q), slots) for several q. The longer
         ago the last observation, the wider. Raises ValueError for q outside 0 to 1 or a time that is none.
@@ -129,7 +134,7 @@ class RateForecast:
             return None
         first = self.calendar.slot(now_s)
         stale = max(0, first - self._open.slot(self.calendar))
-        mean, scale, leads = self._ahead(first, np.arange(stale, stale + slots, dtype=np.int64))
+        mean, scale, leads = self._ahead(first, np.arange(stale, stale + slots, dtype=np.int64), known_dispersion)
         found = self._bands.quantiles(mean, scale, asked, leads) / SLOT_S
         if self._bands.scored[0] < _COLD_SLOTS:
             lately = np.nanmax([mean[0], *self._history.last(2)])
@@ -182,11 +187,13 @@ class RateForecast:
         lower, upper = self._bands.quantiles(mean, scale, _BAND, _LEADS)
         self._issued.put(slot, experts, mean, scale, lower, upper)
 
-    def _ahead(self, slot: int, leads: NDArray[np.int64]) -> tuple[Numbers, Numbers, NDArray[np.int64]]:
+    def _ahead(
+        self, slot: int, leads: NDArray[np.int64], known_dispersion: float
+    ) -> tuple[Numbers, Numbers, NDArray[np.int64]]:
         """Mean and scale of the counts of slots, and the leads whose errors tell about them."""
         told = np.minimum(leads, HORIZON_SLOTS - 1)
         mean = self._weights.combine(self._levels.ahead(self._templates.ahead(slot, len(leads))), told)
-        scale = self._bands.scale(mean, told)
+        scale = self._bands.scale(mean, told, known_dispersion)
         if self._issued.nothing:
             scale = np.hypot(scale, np.sqrt(mean) * _OTHER_TIME / 2)
         # Errors of a wandering level grow with the square root of the lead; it does not wander for more than a day.

@@ -36,9 +36,14 @@ class DemandForecast:
             raise ValueError("demand: rates must be 0 or more, and what to be ready for not below what is expected")
 
 
-def demand_ahead(forecast: RateForecast, now_s: float) -> DemandForecast | None:
-    """What a forecast says from now on; None before its first observation."""
-    found = forecast.quantile_rps(now_s, np.array([_EVEN, READY_FOR]))
+def demand_ahead(forecast: RateForecast, now_s: float, known_dispersion: float = 0.0) -> DemandForecast | None:
+    """What a forecast says from now on; None before its first observation.
+
+    Surfaces are simulated with a service's bursts: what a replica carries leaves room for them. So replicas are to be
+    ready for the rate that a slot may have, and not for its bursts once more: counts in a slot vary around its rate
+    with ``known_dispersion``, the variance over the mean.
+    """
+    found = forecast.quantile_rps(now_s, np.array([_EVEN, READY_FOR]), known_dispersion=known_dispersion)
     if found is None:
         return None
     expected_rps, high_rps = found

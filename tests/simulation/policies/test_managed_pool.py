@@ -20,6 +20,9 @@ ONE, TWO = Group(3, 1), Group(4, 1)
 SERVING, STARTING = ReplicaState.SERVING, ReplicaState.STARTING
 
 
+BURST_RPS = 2.0
+
+
 @dataclass
 class Load:
     """What a PoolLoad tells."""
@@ -36,6 +39,9 @@ class Load:
 
     def present_rps(self):
         return self.rate_rps
+
+    def sustained_rps(self):
+        return self.rate_rps - BURST_RPS
 
 
 def pool(high_rps=None, *, groups=(ONE,), peak_rps=10.0, one=None, **knobs):
@@ -113,7 +119,7 @@ def test_a_state_counts_its_own_replicas_by_shape():
     leaving = [(ONE, ReplicaState.DRAINING, 0), (ONE, ReplicaState.GONE, 0)]
     state = found.state(400.0, fleet((ONE, SERVING, 0), (ONE, SERVING, 0), (TWO, STARTING, 0), *others, *leaving))
     assert (state.ready, state.starting) == ({"tp1": 2}, {"tp2": 1})
-    assert state.present_rps == 3.5
+    assert state.present_rps == 3.5 - BURST_RPS
     assert state.since_change_s == 300.0
     assert (state.may_scale, state.may_reshape, state.fixed_clock) == (True, True, None)
     assert list(state.curves) == ["tp1", "tp2"]
@@ -144,11 +150,11 @@ def test_only_a_plan_that_differs_is_a_change():
     assert found.state(700.0, serving(2)).since_change_s == 100.0
 
 
-def test_a_load_outgrows_a_plan_by_five_percent():
+def test_a_load_outgrows_a_plan_by_what_is_no_burst():
     found = pool((10.0, 99.0))
     assert not found.outgrown()
     found.state(0.0, serving(1))
-    for rate_rps, outgrown in ((10.4, False), (10.6, True), (0.0, False)):
+    for rate_rps, outgrown in ((11.9, False), (12.1, True), (0.0, False)):
         found.load.rate_rps = rate_rps
         assert found.outgrown() is outgrown
 

@@ -86,7 +86,34 @@ def test_what_is_there_now_must_be_carried_though_the_slot_will_be_quiet():
     study = hand_study()
     study.history = day_before(study, 4.0)
     load = watched(PoolLoad(study, ALL_CLASSES), *[4.0] * 600, *[60.0] * 6)
-    assert load.demand(6060.0).high_rps[0] >= 60.0
+    assert load.demand(6060.0).high_rps[0] >= load.sustained_rps() == pytest.approx(60.0, rel=0.05)
+
+
+@pytest.mark.parametrize("cv", [0.5, 1.0, 13.0])
+def test_a_minute_of_many_requests_may_be_a_burst(cv):
+    """Two standard deviations of what a renewal process brings in a minute."""
+    load = PoolLoad(hand_study(cv=cv), ALL_CLASSES)
+    assert load.sustained_rps() == 0.0
+    burst_rps = 10.0 + 2 * cv * np.sqrt(600.0) / 60
+    assert watched(load, *[burst_rps] * 6).sustained_rps() == pytest.approx(10.0)
+
+
+def test_lengths_that_vary_make_minutes_vary_as_well(works):
+    even = watched(PoolLoad(hand_study(), ALL_CLASSES), *[10.0] * 6).sustained_rps()
+    works[7] = 5.0
+    varied = watched(PoolLoad(hand_study(), ALL_CLASSES), *[10.0] * 6)
+    assert varied.sustained_rps() / varied.present_rps() < even / 10.0
+
+
+def test_replicas_need_not_be_ready_for_bursts_that_their_surfaces_know():
+    def high_rps(cv):
+        study = hand_study(cv=cv)
+        counts = np.random.default_rng(1).gamma(1 / 0.16, 0.16 * 1200, 3 * 288)
+        study.history = History(-3 * 86400.0, np.outer(counts, study.class_shares))
+        return PoolLoad(study, ALL_CLASSES).demand(0.0).high_rps.mean()
+
+    # 1200 requests in a slot, with a variance of 0.16 x 1200^2: a CV of 13.9.
+    assert high_rps(14.0) < 0.8 * high_rps(1.0)
 
 
 def test_gaps_in_the_week_before_are_passed_over():

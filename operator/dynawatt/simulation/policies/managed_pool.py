@@ -16,8 +16,6 @@ from dynawatt.simulation.policies.pool_load import PoolLoad
 from dynawatt.simulation.policy import Group
 from dynawatt.simulation.study import Knobs
 
-_OUTGROWN: Final = 1.05
-"""Present load over what the plan is ready for, above which it is planned anew."""
 _FIRST_SLOTS: Final = 3
 """The first fleet must carry what these are forecast to bring: it cannot grow sooner."""
 
@@ -61,7 +59,7 @@ class ManagedPool:
             ready=self._counts(fleet, ReplicaState.SERVING),
             starting=self._counts(fleet, ReplicaState.STARTING),
             demand=self._demand,
-            present_rps=self.load.present_rps(),
+            present_rps=self.load.sustained_rps(),
             may_scale=self.knobs.replicas,
             may_reshape=self.knobs.replicas and self.knobs.shape,
             fixed_clock=None if self.knobs.clock else FixedClock(),
@@ -84,8 +82,8 @@ class ManagedPool:
             packing.know(choice.curve)
 
     def outgrown(self) -> bool:
-        """Whether the load is beyond what the plan is ready for."""
-        return self._demand is not None and self.load.present_rps() > _OUTGROWN * float(self._demand.high_rps[0])
+        """Whether the load is beyond what the plan is ready for, and not by a burst."""
+        return self._demand is not None and self.load.sustained_rps() > float(self._demand.high_rps[0])
 
     def newly_open(self, now_s: float, fleet: FleetSnapshot) -> dict[Group, int]:
         """How many replicas of each group are to get requests, where that changed."""

@@ -7,6 +7,7 @@ as the rate.
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import sqrt
 from typing import Final
 
 import numpy as np
@@ -22,6 +23,8 @@ from dynawatt.simulation.tally import Tally
 
 _PRESENT_S: Final = 60.0
 """Over so long the present rate is measured."""
+_CHANCE: Final = 2.0
+"""Standard deviations of the count of that time that may be a burst."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +40,8 @@ class PoolLoad:
     _weights: NDArray[np.float64] = field(init=False)
     """Of each member, in mean requests."""
     _forecast: RateForecast = field(init=False)
+    _dispersion: float = field(init=False)
+    """Variance over mean of the counts of any span, in mean requests: what bursts and lengths do, as surfaces know."""
     _swing: float = 1.0
     """Of the load within slots; known as its burstiness is."""
     _seen: float = 0.0
@@ -51,6 +56,8 @@ class PoolLoad:
         self._members = list(self.classes)
         by_class = self.study.weights(self._members)
         self._weights = by_class[self._members]
+        lengths = float(np.average((self._weights - 1) ** 2, weights=self.study.class_shares[self._members]))
+        self._dispersion = self.study.cv_of(self._members) ** 2 + lengths
         self._forecast = RateForecast(self.study.calendar)
         self._lately.append((0.0, 0.0))
         if self.study.busiest is not None:
@@ -77,6 +84,19 @@ class PoolLoad:
         (first_s, first), (last_s, last) = self._lately[0], self._lately[-1]
         return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
 
+    def sustained_rps(self) -> float:
+        """The least rate that the last minute's requests may have come from, were as many as they by chance.
+
+        The count of n expected requests has the standard deviation sqrt(dispersion n): bursts alone bring much more
+        than was expected, now and then, and are over before a replica could start.
+        """
+        span_s = self._lately[-1][0] - self._lately[0][0]
+        if span_s <= 0:
+            return 0.0
+        # present = rate + 2 half sqrt(rate), solved for the rate.
+        half = _CHANCE / 2 * sqrt(self._dispersion / span_s)
+        return (sqrt(self.present_rps() + half**2) - half) ** 2
+
     def busiest_rps(self) -> float:
         """What the next minute may bring: the present rate, as much higher as the load is known to swing."""
         return self._swing * self.present_rps()
@@ -87,13 +107,13 @@ class PoolLoad:
             coming_rps = self._coming_rps(now_s, self.study.future.requests)
             found: DemandForecast | None = DemandForecast(coming_rps, coming_rps)
         else:
-            found = demand_ahead(self._forecast, now_s)
+            found = demand_ahead(self._forecast, now_s, self._dispersion)
         if found is None:
             return None
         # Replicas must be ready for the busiest minutes of a slot, not for its mean; and a load that is to fall within
         # the present slot is still there.
         high_rps = self._swing * found.high_rps
-        high_rps[0] = max(high_rps[0], self.present_rps())
+        high_rps[0] = max(high_rps[0], self.sustained_rps())
         return replace(found, high_rps=high_rps)
 
     def _weighed(self, requests: NDArray[np.integer] | NDArray[np.floating]) -> NDArray[np.float64]:
