@@ -166,7 +166,8 @@ def load_scenario(
         capacity_rps=replica_rps,
     )
     deployment["spec"]["replicas"] = scenario.replicas
-    llmservice["spec"]["replicas"] = {"min": 1, "max": scenario.nodes}
+    limits = llmservice["spec"]["replicas"]
+    limits["max"] = max(limits["max"], scenario.nodes)
     return scenario
 
 
