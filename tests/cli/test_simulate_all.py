@@ -109,6 +109,13 @@ def test_events_up_to_a_day_and_slots_beyond(monkeypatch):
     assert asked == ["events", "slots", "slots", "events"]
 
 
+@pytest.mark.parametrize(("cv", "told"), [(1.0, False), (13.0, True)])
+def test_slots_of_a_bursty_load_say_what_they_leave_out(cv, told):
+    options = ("--workload", "azure-2024-conv", "--burstiness", cv, "--hours", 1, "--rate-scale", 0.05, "--replicas", 1,
+               "--max-num-batched-tokens", 2048, "--fidelity", "slots")  # fmt: skip
+    assert (f"have a CV of {cv:g}: slots do not see" in " ".join(simulate(*options).stdout.split())) == told
+
+
 def test_what_was_chosen_is_told():
     options = ("--startup", 60, "--predictor-accuracy", 0.6, "--idle-power", 110, "--cold-start")
     config = simulate_json(*LOAD, *options, "--classes", "percentile")["config"]

@@ -138,6 +138,19 @@ def test_the_busiest_hour_is_a_whole_one_however_its_requests_are_handed_out(mon
     assert (np.diff(counts.busiest.arrival_s) >= 0).all()
 
 
+@pytest.mark.parametrize(("cv", "follows"), [(1.0, "counts"), (13.0, "rates")])
+def test_replicas_serve_rates_where_bursts_move_the_counts_more(cv, follows):
+    load = Load(
+        built_in("azure-2024-code", cv), hours=12, seed=1, scale_mode=ScaleMode.SUPERPOSE, context_tokens=131072
+    )
+    load.rate_scale = 0.2
+    slots = count_load(load, LengthClasses()).slots
+    served, counted = slots.served.sum(axis=1), slots.requests.sum(axis=1)
+    assert served.sum() == pytest.approx(counted.sum())
+    assert (np.abs(served / counted - 1).max() > 0.2) == (follows == "rates")
+    assert np.abs(np.diff(np.log(served))).max() < 0.2
+
+
 def test_thirds_of_a_load_fill_every_class_when_lengths_are_independent():
     rng = np.random.default_rng(1)
     mix = LengthMix(rng.integers(1, 5000, 20_000), rng.integers(1, 900, 20_000))

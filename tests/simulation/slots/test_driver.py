@@ -123,3 +123,28 @@ def test_a_fleet_beyond_the_inventory_is_refused(study, shape):
     slots = bin_load([load(6)], HORIZON_S, LengthClasses())
     with pytest.raises(InvalidInputError, match="9 GPUs does not fit the inventory of 8"):
         simulate_slots(StaticPolicy("static", shape, 9, 1980.0), slots, study, SimulationSettings(HORIZON_S, 1))
+
+
+def test_policies_count_what_came_and_replicas_serve_the_rates(study, shape):
+    """Three quarters of an hour's requests came in its first half, by chance: they are served as if they had not."""
+    counted = []
+
+    class Counting(Scripted):
+        def plan(self, now_s, view):
+            counted.append(view.tally().requests.sum())
+
+    drawn = bin_load([load(6, 2)], HORIZON_S, LengthClasses())
+    even = drawn.without_bursts(np.full(len(drawn.requests), 1200.0))
+    result = simulate_slots(
+        Counting((shape,), {0.0: 1}, plan_interval_s=300.0), even, study, SimulationSettings(HORIZON_S, 1)
+    )
+    flat = simulate_slots(
+        Scripted((shape,), {0.0: 1}),
+        bin_load([load(4)], HORIZON_S, LengthClasses()),
+        study,
+        SimulationSettings(HORIZON_S, 1),
+    )
+    assert counted[5] == pytest.approx(drawn.requests[:6].sum(), rel=0.01)
+    assert result.requests == drawn.requests.sum()
+    assert result.unfinished_requests == 0
+    assert result.energy_off_j == pytest.approx(flat.energy_off_j, rel=0.02)

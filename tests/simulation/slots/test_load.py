@@ -69,6 +69,26 @@ def test_a_part_of_a_slot_has_its_part_of_the_requests():
     assert np.allclose(load.between(1900.0, 2000.0), load.requests[6] / 2)
 
 
+def test_without_bursts_policies_count_the_same_and_replicas_serve_the_rates():
+    load = bin_load([trace()], 2000.0, CLASSES)
+    expected = np.array([80.0, 0.0, 120.0, 70.0, 70.0, 70.0, 90.0])
+    even = load.without_bursts(expected)
+    served = np.diff([even.between(0.0, edge_s).sum() for edge_s in (0, 300, 600, 900, 1200, 1500, 1800, 2000)])
+    assert served == pytest.approx(expected, rel=0.25)
+    assert served[1] == 0.0
+    assert even.between(0.0, 2000.0) == pytest.approx(load.requests.sum(axis=0))
+    assert even.counted_between(300.0, 600.0) == pytest.approx(load.requests[1])
+    assert (load.between(300.0, 600.0) == load.counted_between(300.0, 600.0)).all()
+
+
+def test_a_slot_that_happened_to_be_empty_is_served_like_the_others():
+    load = bin_load([cut(trace(), [40])[1]], 2000.0, CLASSES)
+    load.requests[0] = 0
+    even = load.without_bursts(np.full(7, 60.0))
+    shares = load.requests.sum(axis=0) / load.requests.sum()
+    assert even.served[0] / even.served[0].sum() == pytest.approx(shares, abs=0.05)
+
+
 @pytest.mark.parametrize("horizon_s", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_horizon_that_is_none_is_refused(horizon_s):
     with pytest.raises(InvalidInputError, match="must be above 0"):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dynawatt.accounting.tariff import Tariff
+from dynawatt.cli.simulate.loads import BURSTY_CV
 from dynawatt.cli.simulate.options import Slo
 from dynawatt.quantities import S_PER_HOUR
 from dynawatt.simulation.policies.catalog import BOUND
@@ -30,6 +31,8 @@ class Question:
 
     load: str
     rate_scale: float
+    interarrival_cv: float
+    """Coefficient of variation of the gaps between requests."""
     model: str
     gpu: str
     profile: str
@@ -50,6 +53,11 @@ class Question:
     """Of a GPU that no replica holds, under the idling convention."""
     class_cuts: tuple[tuple[int, int], tuple[int, int]]
     """Of inputs and of outputs, tokens."""
+
+    @property
+    def is_bursty(self) -> bool:
+        """Whether bursts move the load of minutes more than its rate does."""
+        return self.interarrival_cv > BURSTY_CV
 
     @property
     def hours(self) -> float:

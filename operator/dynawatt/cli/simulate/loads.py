@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from math import inf, isnan, nextafter
+from math import ceil, inf, isnan, nextafter
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dynawatt.adapters.trace_workload import read_workload
 from dynawatt.errors import InvalidInputError
+from dynawatt.forecast.slots import SLOT_S
 from dynawatt.quantities import S_PER_HOUR
 from dynawatt.workload.arrivals import MAX_CV
 from dynawatt.workload.builtin import BuiltInWorkload, built_in
@@ -19,6 +21,8 @@ from dynawatt.workload.mix import LengthMix
 from dynawatt.workload.streaming import CHUNK_S, Workload, window_end_s
 from dynawatt.workload.trace import ScaleMode, Trace
 
+BURSTY_CV: Final = 2.0
+"""CV of the gaps between requests above which bursts move the counts of minutes more than rates do."""
 _MIX_REQUESTS: Final = 4096
 _LEAST_HORIZON_S: Final = 1.0
 _LONGEST_TRACE_S: Final = 10 * 365 * 24 * S_PER_HOUR
@@ -74,6 +78,12 @@ class Load:
         cv = 1.0 if isnan(found.interarrival_cv) else min(found.interarrival_cv, MAX_CV)
         return SizingLoad(found.peak_rps, cv)
 
+    def expected_by_slot(self, workload: BuiltInWorkload) -> NDArray[np.float64]:
+        """Requests that this workload's rate curve lets expect in each slot up to the horizon."""
+        slots = max(1, ceil(self.horizon_s / SLOT_S - 1e-9))
+        edges_s = np.minimum(SLOT_S * np.arange(slots + 1), self.horizon_s)
+        return np.diff(_expected_by(workload, self, edges_s))
+
     @property
     def is_recorded(self) -> bool:
         """Whether the requests are those of a trace, whose bursts no renewal process has."""
@@ -107,11 +117,15 @@ class Load:
 
 def _expected_peak_rps(workload: BuiltInWorkload, load: Load) -> float:
     """From the rate curve: what is drawn varies around it, which the burstiness stands for."""
-    denser, faster = (1.0, load.rate_scale) if load.scale_mode is ScaleMode.COMPRESS else (load.rate_scale, 1.0)
     windows = max(1, int(load.end_s / PEAK_WINDOW_S))
-    times_s = np.linspace(0.0, load.end_s, windows + 1)
-    counts = denser * workload.curve.count_by(times_s * faster)
+    counts = _expected_by(workload, load, np.linspace(0.0, load.end_s, windows + 1))
     return float(np.diff(counts).max() * windows / load.end_s)
+
+
+def _expected_by(workload: BuiltInWorkload, load: Load, times_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Requests expected before these times."""
+    denser, faster = (1.0, load.rate_scale) if load.scale_mode is ScaleMode.COMPRESS else (load.rate_scale, 1.0)
+    return denser * workload.curve.count_by(times_s * faster)
 
 
 def find_workload(trace: Path | None, workload: str | None, burstiness: float | None) -> Workload:

@@ -136,6 +136,7 @@ def _config(question: Question) -> dict[str, Any]:
     return {
         "load": question.load,
         "rate_scale": question.rate_scale,
+        "interarrival_cv": question.interarrival_cv,
         "model": question.model,
         "gpu": question.gpu,
         "profile": question.profile,

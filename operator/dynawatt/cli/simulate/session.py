@@ -162,6 +162,7 @@ def _question(conditions: Conditions, load: Load, prepared: PreparedStudy) -> Qu
     return Question(
         load=load.workload.name,
         rate_scale=load.rate_scale,
+        interarrival_cv=study.cv,
         model=replica.model.architecture.name,
         gpu=replica.gpu.name,
         profile=replica.model.name,

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dynawatt.cli.simulate.loads import Load
+from dynawatt.cli.simulate.loads import BURSTY_CV, Load
 from dynawatt.forecast.slots import SLOT_S, WEEK_SLOTS, Calendar
 from dynawatt.simulation.slots.load import SlotLoad, bin_load
 from dynawatt.simulation.study import History, Study
@@ -49,14 +49,19 @@ class LoadCounts:
 
     @property
     def future(self) -> History:
-        """For whoever may know it."""
-        return History(0.0, self.slots.requests.astype(np.float64))
+        """For whoever may know it: the rates, but no burst."""
+        return History(0.0, self.slots.served)
 
 
 def count_load(load: Load, classes: LengthClasses) -> LoadCounts:
     """Draw or read a load once."""
     hour = _BusiestHour()
     slots = bin_load(hour.watched(load.chunks()), load.horizon_s, classes)
+    workload = load.workload
+    # Surfaces know such bursts, and must not be read at loads that have them once more. Of a recorded load nobody knows
+    # the rates.
+    if isinstance(workload, BuiltInWorkload) and workload.interarrival_cv > BURSTY_CV:
+        slots = slots.without_bursts(load.expected_by_slot(workload))
     return LoadCounts(slots, hour.from_its_first())
 
 

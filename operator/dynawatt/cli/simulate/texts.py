@@ -35,6 +35,11 @@ def notes(comparison: Comparison) -> list[str]:
             f"{comparison.bound.name} is no policy but what no plan over these shapes can go below: it knows the load "
             "and switches for free. Above it: energy beyond, as a part of it."
         )
+    if question.is_bursty and question.fidelity is Fidelity.SLOTS:
+        found.append(
+            f"Gaps between requests have a CV of {question.interarrival_cv:.3g}: slots do not see how policies answer "
+            "bursts within seconds, and make those that do look late; --fidelity events simulates it."
+        )
     if comparison.fit.dropped or comparison.fit.clipped:
         found.append(
             f"Of the load {comparison.fit.dropped} requests were dropped (prompt longer than the context) and "

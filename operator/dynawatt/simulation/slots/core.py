@@ -118,8 +118,8 @@ class SurfaceCore:
         self._check(member.shape, clock_mhz)
         member.clock_mhz = clock_mhz
 
-    def advance(self, until_s: float, arrivals: Numbers | None = None) -> None:
-        """Go on to a time; so many requests of each class come in between, evenly.
+    def advance(self, until_s: float, arrivals: Numbers | None = None, counted: Numbers | None = None) -> None:
+        """Go on to a time; so many requests of each class come in between, evenly, and so many are counted.
 
         Raises InvalidInputError for a time that has passed.
         """
@@ -127,7 +127,7 @@ class SurfaceCore:
             raise InvalidInputError(f"cannot simulate until {until_s} s: it is {self.now_s} s already")
         counts = np.zeros(_CLASSES) if arrivals is None else arrivals
         begin_s = self.now_s
-        self._books.requests += counts
+        self._books.requests += counts if counted is None else counted
         while self.now_s < until_s:
             next_s = min([until_s, *(member.changes_s for member in self._living)])
             interval_s = next_s - self.now_s

@@ -49,7 +49,7 @@ def simulate_slots(
         arrivals = load.between(fleet.now_s, until_s)
         if claims := fleet.claims:
             fleet.set_clocks(core.settled_clocks(claims, arrivals, until_s - fleet.now_s))
-        core.advance(until_s, arrivals)
+        core.advance(until_s, arrivals, load.counted_between(fleet.now_s, until_s))
         fleet.settle()
 
     return drive(policy, core, settings, advance, on_progress, step_s=SLOT_S, least_interval_s=LEAST_INTERVAL_S)

@@ -1,7 +1,7 @@
 """A load as counts per slot of five minutes and class: binned once, shared by all policies of a comparison."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
 
@@ -22,18 +22,36 @@ class SlotLoad:
 
     horizon_s: float
     requests: NDArray[np.int64]
-    """[slot, class]; the last slot ends at the horizon."""
+    """[slot, class]; the last slot ends at the horizon. What policies count."""
     input_tokens: NDArray[np.int64]
     """Of all requests of a class, [class]."""
     output_tokens: NDArray[np.int64]
     """The same."""
+    even_requests: NDArray[np.float64] | None = None
+    """[slot, class], as many of each class, but come at the rates that the load had, without its bursts: what replicas
+    serve, as surfaces know the bursts. None where these are the requests themselves."""
+
+    def without_bursts(self, expected: NDArray[np.float64]) -> "SlotLoad":
+        """The same load, served as if so many requests had come in each slot, [slot]; each slot keeps its classes."""
+        drawn = self.requests.sum(axis=1, keepdims=True)
+        shares = np.where(drawn > 0, self.requests, self.requests.sum(axis=0))
+        even = expected[:, None] * shares / np.maximum(1, shares.sum(axis=1, keepdims=True))
+        totals = even.sum(axis=0)
+        scale = np.divide(self.requests.sum(axis=0), totals, out=np.zeros(_CLASSES), where=totals > 0)
+        return replace(self, even_requests=even * scale)
 
     @cached_property
-    def _arrived(self) -> NDArray[np.float64]:
-        """Requests before the start of each slot and before the horizon, [edge, class]."""
-        arrived = np.zeros((len(self.requests) + 1, _CLASSES))
-        np.cumsum(self.requests, axis=0, out=arrived[1:])
-        return arrived
+    def served(self) -> NDArray[np.float64]:
+        """What replicas serve, [slot, class]."""
+        return self.requests.astype(np.float64) if self.even_requests is None else self.even_requests
+
+    @cached_property
+    def _counted_before(self) -> NDArray[np.float64]:
+        return _before(self.requests)
+
+    @cached_property
+    def _served_before(self) -> NDArray[np.float64]:
+        return _before(self.served)
 
     @cached_property
     def mean_input_tokens(self) -> NDArray[np.float64]:
@@ -47,16 +65,30 @@ class SlotLoad:
         return np.where(counts > 0, self.output_tokens / np.maximum(1, counts), 1.0)
 
     def between(self, begin_s: float, end_s: float) -> NDArray[np.float64]:
-        """Requests from a time up to another, by class: a part of a slot has its part of the slot's."""
-        # Of a moment's requests rounding errors may leave less than none.
-        return np.maximum(0.0, self._until(end_s) - self._until(begin_s))
+        """Requests to serve from a time up to another, by class: a part of a slot has its part of the slot's."""
+        return self._between(self._served_before, begin_s, end_s)
 
-    def _until(self, time_s: float) -> NDArray[np.float64]:
+    def counted_between(self, begin_s: float, end_s: float) -> NDArray[np.float64]:
+        """Requests that policies count, by class."""
+        return self._between(self._counted_before, begin_s, end_s)
+
+    def _between(self, before: NDArray[np.float64], begin_s: float, end_s: float) -> NDArray[np.float64]:
+        # Of a moment's requests rounding errors may leave less than none.
+        return np.maximum(0.0, self._until(before, end_s) - self._until(before, begin_s))
+
+    def _until(self, edges: NDArray[np.float64], time_s: float) -> NDArray[np.float64]:
         slot = min(max(0, int(time_s / SLOT_S)), len(self.requests) - 1)
         begin_s, end_s = SLOT_S * slot, min(SLOT_S * (slot + 1), self.horizon_s)
         share = min(1.0, max(0.0, (time_s - begin_s) / (end_s - begin_s)))
-        before, after = self._arrived[slot], self._arrived[slot + 1]
+        before, after = edges[slot], edges[slot + 1]
         return np.asarray(before + share * (after - before) if share < 1 else after)
+
+
+def _before(requests: NDArray[np.integer] | NDArray[np.floating]) -> NDArray[np.float64]:
+    """Requests before the start of each slot and before the horizon, [edge, class]."""
+    arrived = np.zeros((len(requests) + 1, _CLASSES))
+    np.cumsum(requests, axis=0, out=arrived[1:])
+    return arrived
 
 
 def bin_load(chunks: Iterable[Trace], horizon_s: float, classes: LengthClasses) -> SlotLoad:
