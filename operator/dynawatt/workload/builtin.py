@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dynawatt.errors import InvalidInputError
 from dynawatt.workload import published
@@ -53,6 +54,13 @@ class BuiltInWorkload:
         """``size`` requests drawn at random."""
         return self.lengths.mix(size, seed)
 
+    def expected_by(
+        self, times_s: NDArray[np.float64], rate_scale: float, scale_mode: ScaleMode
+    ) -> NDArray[np.float64]:
+        """Requests expected before these times."""
+        denser, faster = _scaled(rate_scale, scale_mode)
+        return denser * self.curve.count_by(np.minimum(times_s * faster, self.span_s))
+
     def chunks(
         self,
         *,
@@ -64,7 +72,7 @@ class BuiltInWorkload:
     ) -> Iterator[Trace]:
         """See ``Workload``."""
         end_s = window_end_s(self, hours, rate_scale, scale_mode, chunk_s)
-        denser, faster = (1.0, rate_scale) if scale_mode is ScaleMode.COMPRESS else (rate_scale, 1.0)
+        denser, faster = _scaled(rate_scale, scale_mode)
         return rechunk(self._blocks(end_s, seed, denser, faster), chunk_s)
 
     def _blocks(self, end_s: float, seed: int, denser: float, faster: float) -> Iterator[Trace]:
@@ -81,6 +89,11 @@ class BuiltInWorkload:
             arrival_s = self.curve.time_of(times[:count] / denser) / faster
             # Rounding may put the last of a step behind the first of the next one, by less than a nanosecond.
             yield Trace(np.maximum.accumulate(arrival_s), inputs[:count], outputs[:count])
+
+
+def _scaled(rate_scale: float, scale_mode: ScaleMode) -> tuple[float, float]:
+    """How much denser requests come, and how much faster the curve is passed."""
+    return (1.0, rate_scale) if scale_mode is ScaleMode.COMPRESS else (rate_scale, 1.0)
 
 
 def built_in(name: str, burstiness: float | None = None) -> BuiltInWorkload:

@@ -21,9 +21,8 @@ def drawn_counts(
     scale_mode: ScaleMode = ScaleMode.SUPERPOSE,
 ) -> NDArray[np.int64]:
     """Counts between consecutive edges, ascending from 0 on; distributed as those of ``workload.chunks``."""
-    denser, faster = (1.0, rate_scale) if scale_mode is ScaleMode.COMPRESS else (rate_scale, 1.0)
     # In operational time, in which one request is expected per unit.
-    edges = denser * workload.curve.count_by(np.minimum(edges_s * faster, workload.span_s))
+    edges = workload.expected_by(edges_s, rate_scale, scale_mode)
     rng = np.random.default_rng(seed)
     start = first_gap(workload.interarrival_cv, rng)
     reached = np.zeros(len(edges), np.int64)

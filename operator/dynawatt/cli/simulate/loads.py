@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from math import ceil, inf, isnan, nextafter
+from math import inf, isnan, nextafter
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from dynawatt.adapters.trace_workload import read_workload
 from dynawatt.errors import InvalidInputError
-from dynawatt.forecast.slots import SLOT_S
 from dynawatt.quantities import S_PER_HOUR
 from dynawatt.workload.arrivals import MAX_CV
 from dynawatt.workload.builtin import BuiltInWorkload, built_in
@@ -78,11 +77,9 @@ class Load:
         cv = 1.0 if isnan(found.interarrival_cv) else min(found.interarrival_cv, MAX_CV)
         return SizingLoad(found.peak_rps, cv)
 
-    def expected_by_slot(self, workload: BuiltInWorkload) -> NDArray[np.float64]:
-        """Requests that this workload's rate curve lets expect in each slot up to the horizon."""
-        slots = max(1, ceil(self.horizon_s / SLOT_S - 1e-9))
-        edges_s = np.minimum(SLOT_S * np.arange(slots + 1), self.horizon_s)
-        return np.diff(_expected_by(workload, self, edges_s))
+    def expected_by(self, workload: BuiltInWorkload, times_s: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Requests that this workload's rate curve lets expect before these times."""
+        return workload.expected_by(times_s, self.rate_scale, self.scale_mode)
 
     @property
     def is_recorded(self) -> bool:
@@ -118,14 +115,8 @@ class Load:
 def _expected_peak_rps(workload: BuiltInWorkload, load: Load) -> float:
     """From the rate curve: what is drawn varies around it, which the burstiness stands for."""
     windows = max(1, int(load.end_s / PEAK_WINDOW_S))
-    counts = _expected_by(workload, load, np.linspace(0.0, load.end_s, windows + 1))
+    counts = load.expected_by(workload, np.linspace(0.0, load.end_s, windows + 1))
     return float(np.diff(counts).max() * windows / load.end_s)
-
-
-def _expected_by(workload: BuiltInWorkload, load: Load, times_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Requests expected before these times."""
-    denser, faster = (1.0, load.rate_scale) if load.scale_mode is ScaleMode.COMPRESS else (load.rate_scale, 1.0)
-    return denser * workload.curve.count_by(times_s * faster)
 
 
 def find_workload(trace: Path | None, workload: str | None, burstiness: float | None) -> Workload:

@@ -8,7 +8,6 @@ counts are, by Poisson's law around what was recorded.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from math import ceil
 from typing import Final
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from dynawatt.cli.simulate.loads import BURSTY_CV, Load
 from dynawatt.forecast.slots import SLOT_S, WEEK_SLOTS, Calendar
-from dynawatt.simulation.slots.load import SlotLoad, bin_load
+from dynawatt.simulation.slots.load import SlotLoad, bin_load, slot_edges_s
 from dynawatt.simulation.study import History, Study
 from dynawatt.workload.builtin import BuiltInWorkload
 from dynawatt.workload.classes import LengthClasses
@@ -61,7 +60,7 @@ def count_load(load: Load, classes: LengthClasses) -> LoadCounts:
     # Surfaces know such bursts, and must not be read at loads that have them once more. Of a recorded load nobody knows
     # the rates.
     if isinstance(workload, BuiltInWorkload) and workload.interarrival_cv > BURSTY_CV:
-        slots = slots.without_bursts(load.expected_by_slot(workload))
+        slots = slots.without_bursts(np.diff(load.expected_by(workload, slot_edges_s(load.horizon_s))))
     return LoadCounts(slots, hour.from_its_first())
 
 
@@ -104,7 +103,7 @@ def week_before(load: Load, counts: LoadCounts, study: Study) -> History:
     whole = replace(load, hours=None)
     workload = load.workload
     if isinstance(workload, BuiltInWorkload):
-        edges_s = np.minimum(SLOT_S * np.arange(_slots(whole.end_s) + 1), whole.end_s)
+        edges_s = slot_edges_s(whole.end_s)
         drawn = drawn_counts(workload, edges_s, seed=seed, rate_scale=load.rate_scale, scale_mode=load.scale_mode)
         classes = np.random.default_rng(seed).multinomial(drawn, study.class_shares)
         return _again_and_again(_LEVEL_THEN * classes, whole.end_s)
@@ -121,7 +120,3 @@ def _again_and_again(requests: NDArray[np.floating], end_s: float) -> History:
         # The last slot is not a whole one: its rate counts, unless it is too short to tell.
         requests = np.concatenate([requests[:-1], requests[-1:] / last if last >= 0.5 else requests[:0]])
     return History(-WEEK_SLOTS * SLOT_S, np.asarray(requests[np.arange(WEEK_SLOTS) % len(requests)], np.float64))
-
-
-def _slots(end_s: float) -> int:
-    return max(1, ceil(end_s / SLOT_S - 1e-9))

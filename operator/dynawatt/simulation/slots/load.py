@@ -91,6 +91,13 @@ def _before(requests: NDArray[np.integer] | NDArray[np.floating]) -> NDArray[np.
     return arrived
 
 
+def slot_edges_s(horizon_s: float) -> NDArray[np.float64]:
+    """Where slots begin and the last one ends, [edge]; one at least."""
+    # A horizon a hair above a slot's end is one that its last request just missed.
+    slots = max(1, ceil(horizon_s / SLOT_S - 1e-9))
+    return np.asarray(np.minimum(SLOT_S * np.arange(slots + 1), horizon_s))
+
+
 def bin_load(chunks: Iterable[Trace], horizon_s: float, classes: LengthClasses) -> SlotLoad:
     """Count requests at absolute times, in any order; those from the horizon on are left out.
 
@@ -98,8 +105,7 @@ def bin_load(chunks: Iterable[Trace], horizon_s: float, classes: LengthClasses) 
     """
     if not 0 < horizon_s < float("inf"):
         raise InvalidInputError(f"time to simulate, {horizon_s} s: must be above 0")
-    # A horizon a hair above a slot's end is one that its last request just missed.
-    slots = max(1, ceil(horizon_s / SLOT_S - 1e-9))
+    slots = len(slot_edges_s(horizon_s)) - 1
     requests = np.zeros(slots * _CLASSES, np.int64)
     inputs, outputs = np.zeros(_CLASSES), np.zeros(_CLASSES)
     for chunk in chunks:
