@@ -3,7 +3,6 @@ import json
 import signal
 import sys
 import threading
-import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from dynawatt.sandbox.cluster import Sandbox
 from dynawatt.workload.trace import Trace
 
 from .sandboxes import Program, kubectl_of, running
+from .waiting import until
 
 MODEL: Final = "meta-llama/Llama-3.1-8B-Instruct"
 settings.register_profile("dynawatt", deadline=None)  # how long a case takes depends on what else the machine does
@@ -61,18 +61,10 @@ def dynawatt_kubectl(dynawatt_sandbox: Sandbox) -> Program:
     return kubectl_of(dynawatt_sandbox)
 
 
-@pytest.fixture(scope="session")
-def until() -> Callable[..., Any]:
+@pytest.fixture(scope="session", name="until")
+def waiting() -> Callable[..., Any]:
     """Wait for the first true answer and return it."""
-
-    def wait(check: Callable[[], Any], *, within_s: float = 20.0) -> Any:
-        deadline_s = time.monotonic() + within_s
-        while not (answer := check()):
-            assert time.monotonic() < deadline_s, f"not true within {within_s} s"
-            time.sleep(0.1)
-        return answer
-
-    return wait
+    return until
 
 
 class Load(threading.Thread):

@@ -1,9 +1,8 @@
 """What the API server has for the agent under test, and the operator that renews its Lease."""
 
 import threading
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from kubernetes.client import ApiClient
@@ -11,6 +10,8 @@ from kubernetes.client import ApiClient
 from dynawatt.adapters.kubernetes.client import API_ERRORS, MERGE_PATCH, is_not_found, request_json, resource_path
 from dynawatt.api.claims import ClaimTable
 from dynawatt.api.group import API_VERSION, DEFAULT_NAMESPACE, GPUNODE_PLURAL, LEASE_NAME
+
+from ...waiting import until
 
 # A node of its own, which pods of other tests are not scheduled to.
 NODE = "gpu-node-under-test"
@@ -27,13 +28,7 @@ IDLE_OR_BUSY = TOP_ONLY.model_copy(update={"rows": ((900, 1.0, 8000.0, 4),)})
 """900 MHz carry hardly anything."""
 
 
-def eventually(check: Callable[[], Any], *, within_s: float = 15.0) -> Any:
-    """The first true answer."""
-    deadline_s = time.monotonic() + within_s
-    while not (answer := check()):
-        assert time.monotonic() < deadline_s, f"not true within {within_s} s"
-        time.sleep(0.1)
-    return answer
+eventually = partial(until, within_s=15.0)
 
 
 def delete(api: ApiClient, path: str) -> None:
