@@ -122,7 +122,7 @@ def _run() -> int:
     for option in command.params:
         if isinstance(option, TyperOption):
             option.hidden = option.name in _UNLISTED
-    name = _PLUGIN.replace("-", " ") if plugin else None
+    name = _PLUGIN.replace("-", " ") if plugin else "dynawatt"
     return command(prog_name=name, complete_var=COMPLETE, standalone_mode=False) or 0
 
 
