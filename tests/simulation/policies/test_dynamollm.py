@@ -19,6 +19,7 @@ from dynawatt.simulation.policies.pools_layout import PoolLayout
 from dynawatt.simulation.policies.pools_managers import ClusterManager, PoolManagers
 from dynawatt.simulation.policies.pools_profiling import work_per_token
 from dynawatt.simulation.policies.pools_split import SplitRules
+from dynawatt.simulation.study import History
 
 from .small_pools import MOST, by_class, profile, tables
 from .small_study import OBJECTIVES, OneSurface, poisson, small_study
@@ -104,6 +105,12 @@ def test_one_manager_moves_one_thing():
     assert clocks.reconfigurations == 0
     assert clocks.gpu_hours == pytest.approx(static.gpu_hours, rel=1e-3)
     assert clocks.energy_off_j < 0.95 * static.energy_off_j
+
+
+def test_instances_fit_the_inventory_whatever_the_week_before_was_like():
+    history = History(-604_800.0, np.full((2016, 9), 5000.0))
+    result = run(scale_inst("scale-inst", study(peak_rps=24.0, history=history)), servers=1)
+    assert result.unfinished_requests == 0
 
 
 def test_a_run_can_be_repeated():

@@ -15,6 +15,7 @@ whole mix, in pools by predicted class. What differs from the paper:
 
 from typing import Final
 
+from dynawatt.simulation.policies.pools import Numbers
 from dynawatt.simulation.policies.pools_building import PooledBuilder
 from dynawatt.simulation.policies.pools_clocks import InstanceManager
 from dynawatt.simulation.policies.pools_managers import EPOCH_S, ClusterManager, PoolManagers
@@ -35,9 +36,16 @@ def multi_pool(name: str, study: Study) -> PooledPolicy:
 
 def scale_inst(name: str, study: Study) -> PooledPolicy:
     """multi-pool, with as many replicas in every pool as the next half hour needs."""
-    policy = PooledBuilder(study).build(name)
-    layout = policy.layout
-    policy.cluster_manager = ClusterManager(lambda loads, _: own_replicas(layout.tables, loads), policy.startup_s)
+    builder = PooledBuilder(study)
+    policy = builder.build(name)
+    tables, static, most = policy.layout.tables, policy.static_sizes, policy.servers * builder.per_server
+
+    def size(loads: Numbers, _: object) -> list[int]:
+        """Beyond the inventory no pool gets more than multi-pool gives it, which is enough for the peak."""
+        found = own_replicas(tables, loads)
+        return found if sum(found) <= most else [min(pair) for pair in zip(found, static, strict=True)]
+
+    policy.cluster_manager = ClusterManager(size, policy.startup_s)
     return policy
 
 
