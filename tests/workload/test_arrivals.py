@@ -4,7 +4,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynawatt.errors import InvalidInputError
-from dynawatt.workload.arrivals import dispersion, first_gap, interarrival_cv, renewal_arrivals, unit_renewal
+from dynawatt.workload.arrivals import (
+    MAX_CV,
+    dispersion,
+    first_gap,
+    interarrival_cv,
+    renewal_arrivals,
+    renewal_cv,
+    renewal_dispersion,
+    unit_renewal,
+)
 
 CVS = (0.0, 0.2, 0.9, 1.0, 1.09, 3.0, 13.2)
 
@@ -73,3 +82,18 @@ def test_impossible_burstiness(cv):
 def test_impossible_rate(rate):
     with pytest.raises(InvalidInputError, match=r"rate .* must be above 0"):
         renewal_arrivals(rate, 1.0, 3, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("cv", [1.5, 4.0, 13.0])
+@pytest.mark.parametrize("events", [0.5, 20.0, 300.0])
+def test_counts_are_dispersed_as_computed(cv, events):
+    arrival_s = renewal_arrivals(1.0, cv, 1_000_000, np.random.default_rng(1))
+    expected = renewal_dispersion(cv, events)
+    assert dispersion(arrival_s, events) == pytest.approx(expected, rel=0.06)
+    assert renewal_cv(expected, events) == pytest.approx(cv, rel=1e-3)
+
+
+def test_dispersions_that_no_process_has():
+    assert renewal_cv(0.0, 5.0) == 0
+    assert renewal_cv(0.25, 5.0) == 0.5
+    assert renewal_cv(1e9, 5.0) == pytest.approx(MAX_CV)

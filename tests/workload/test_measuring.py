@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dynawatt.workload.arrivals import interarrival_cv
+from dynawatt.workload.arrivals import interarrival_cv, renewal_arrivals, renewal_dispersion
 from dynawatt.workload.measuring import LoadMeter, measure
 from dynawatt.workload.synthetic import rising_and_falling
 from dynawatt.workload.trace import Trace
@@ -56,3 +56,32 @@ def test_short_loads():
     assert np.isnan(measure(at(0, 1)).interarrival_cv)
     assert measure(at(0)).mean_rps == measure(at(0)).peak_rps == 0
     assert LoadMeter().result().requests == 0
+
+
+def test_dispersion_is_that_of_seconds_within_five_minutes():
+    rng = np.random.default_rng(1)
+    steady = renewal_arrivals(10.0, 4.0, 200_000, rng)
+    uneven = steady[steady < 6000]
+    uneven = np.concatenate([uneven, 6000 + steady[steady < 12_000] / 2, [12_000]])  # then at twice the rate
+    meter = LoadMeter()
+    for part in np.array_split(uneven, 13):
+        meter.add(at(*part))
+    counts = np.bincount(uneven.astype(int))[:12_000].reshape(-1, 300)
+    expected = counts.var(axis=1, ddof=1).mean() / counts.mean()
+    assert meter.result().count_dispersion == pytest.approx(expected)
+    assert measure(at(*steady)).count_dispersion == pytest.approx(renewal_dispersion(4.0, 10.0), rel=0.05)
+
+
+def test_burstiness_is_no_more_than_gaps_and_seconds_tell():
+    rng = np.random.default_rng(2)
+    bursty = renewal_arrivals(10.0, 4.0, 400_000, rng)
+    assert measure(at(*bursty)).burstiness == pytest.approx(4.0, rel=0.05)
+    # Pauses of 20 s, between which requests come as they like: great gaps, but no bursts.
+    calm = renewal_arrivals(10.0, 1.0, 400_000, rng)
+    paused = measure(at(*(calm + 20 * np.floor(calm / 20))))
+    assert paused.burstiness < 0.5 * paused.interarrival_cv
+    # A rate that falls and rises within every five minutes.
+    swinging = measure(at(*(calm + 10 * np.sin(2 * np.pi * calm / 100))))
+    assert swinging.burstiness < 1.2 < np.sqrt(swinging.count_dispersion)
+    assert measure(at(0, 1)).burstiness == 1
+    assert measure(at(*range(0, 3000, 10))).burstiness == 0

@@ -107,7 +107,7 @@ class Study:
     """Of static fleets and of every policy that does not choose it."""
     mix: LengthMix
     cv: float
-    """Coefficient of variation of the gaps between the service's requests."""
+    """Coefficient of variation of the gaps of the renewal process that is as bursty as the service's requests."""
     objectives: LatencyObjectives
     fraction: float
     """Of requests, and of gaps, that must be within the objectives."""

@@ -2,16 +2,19 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from math import nan, sqrt
+from math import isnan, nan, sqrt
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dynawatt.workload.arrivals import MAX_CV, renewal_cv
 from dynawatt.workload.mix import LengthMix
 from dynawatt.workload.trace import Trace
 
 PEAK_WINDOW_S: Final = 300.0
+_SECOND_S: Final = 1.0
+"""Window of the counts that bursts show in: time to first token is about as long, and a governor's step is."""
 _SAMPLE: Final = 1 << 14
 
 
@@ -26,6 +29,8 @@ class LoadStatistics:
     """Most requests in any whole five minutes counted from the start, per second; the mean of a shorter load."""
     interarrival_cv: float
     """Of the gaps between requests; nan below three requests."""
+    count_dispersion: float
+    """Variance over mean of the requests per second within five minutes; nan without five whole minutes."""
     sample: LengthMix
     """Requests drawn at random, at most 16,384."""
 
@@ -33,6 +38,20 @@ class LoadStatistics:
     def mean_rps(self) -> float:
         """Requests per second over the span; 0 without one."""
         return self.requests / self.span_s if self.span_s > 0 else 0.0
+
+    @property
+    def burstiness(self) -> float:
+        """CV of the gaps of the renewal process that is as bursty, which surfaces are simulated with.
+
+        The gaps' own CV, or that which gives the counts of seconds their dispersion, whichever is less: both are raised
+        by slow changes of the rate as well, which are not bursts. Gaps are where the load pauses for minutes, as the
+        Azure code trace of 2023 does with copies of it on top of each other (CV 24, by its counts 6); counts are where
+        it rises and falls (conversations: CV 1.07, by the counts 1.5). 1 where neither is known.
+        """
+        gaps = 1.0 if isnan(self.interarrival_cv) else min(self.interarrival_cv, MAX_CV)
+        if isnan(self.count_dispersion):
+            return gaps
+        return min(gaps, renewal_cv(self.count_dispersion, self.mean_rps * _SECOND_S))
 
     def mix(self, size: int, seed: int) -> LengthMix:
         """``size`` requests drawn from the sample, each once as long as there are enough."""
@@ -51,6 +70,9 @@ class LoadMeter:
         self._gaps = 0.0
         self._squared_gaps = 0.0
         self._windows: Counter[int] = Counter()
+        # By window, of the counts of its seconds.
+        self._squares: Counter[int] = Counter()
+        self._second, self._in_second = -1, 0
         self._rng = np.random.default_rng(0)
         # The sample is of the requests with the lowest of random priorities.
         self._priorities = np.empty(0)
@@ -66,10 +88,12 @@ class LoadMeter:
         self._squared_gaps += float(gaps @ gaps)
         self._requests += len(chunk)
         self._last_s = chunk.span_s
-        windows = (chunk.arrival_s / PEAK_WINDOW_S).astype(np.int64)
-        starts = np.flatnonzero(np.diff(windows, prepend=-1))
-        counts = np.diff(starts, append=len(chunk))
-        self._windows.update(dict(zip(windows[starts].tolist(), counts.tolist(), strict=True)))
+        self._windows.update(dict(zip(*_by(PEAK_WINDOW_S, chunk), strict=True)))
+        for second, count in zip(*_by(_SECOND_S, chunk), strict=True):
+            # A second may go on in the next chunk: (a + b)^2 = a^2 + b^2 + 2 a b.
+            begun = self._in_second if second == self._second else 0
+            self._squares[int(second * _SECOND_S / PEAK_WINDOW_S)] += count * (count + 2 * begun)
+            self._second, self._in_second = second, begun + count
         self._draw(chunk)
 
     def _draw(self, chunk: Trace) -> None:
@@ -93,6 +117,7 @@ class LoadMeter:
             span_s=self._last_s,
             peak_rps=peak if whole else mean_rps,
             interarrival_cv=self._cv(),
+            count_dispersion=self._dispersion(whole),
             sample=LengthMix(*self._lengths),
         )
 
@@ -102,6 +127,23 @@ class LoadMeter:
             return nan
         mean = self._gaps / gaps
         return sqrt(max(0.0, self._squared_gaps / gaps - mean**2)) / mean
+
+    def _dispersion(self, whole: int) -> float:
+        """Of the seconds around the means of their windows, in so many whole windows from the start."""
+        counts = np.array([self._windows[window] for window in range(whole)], dtype=np.float64)
+        squares = np.array([self._squares[window] for window in range(whole)], dtype=np.float64)
+        if not counts.sum() > 0:
+            return nan
+        seconds = PEAK_WINDOW_S / _SECOND_S
+        variance = float((squares - counts**2 / seconds).sum()) / (whole * (seconds - 1))
+        return variance / (float(counts.sum()) / (whole * seconds))
+
+
+def _by(window_s: float, chunk: Trace) -> tuple[list[int], list[int]]:
+    """Windows that are not empty, ascending, and the requests in each."""
+    windows = (chunk.arrival_s / window_s).astype(np.int64)
+    starts = np.flatnonzero(np.diff(windows, prepend=-1))
+    return windows[starts].tolist(), np.diff(starts, append=len(chunk)).tolist()
 
 
 def measure(trace: Trace) -> LoadStatistics:

@@ -20,7 +20,6 @@ from dynawatt.ports import MetricsUnavailable
 from dynawatt.quantities import S_PER_HOUR
 from dynawatt.simulation.advice.course import Counts
 from dynawatt.simulation.advice.load import ServiceLoad, slot_widths
-from dynawatt.workload.arrivals import MAX_CV
 from dynawatt.workload.builtin import built_in
 from dynawatt.workload.context import FitCount, fit_to_context
 from dynawatt.workload.measuring import LoadMeter
@@ -99,17 +98,17 @@ def observe_trace(path: Path, hours: float | None, context_tokens: int) -> Obser
             f"--trace {path}: none of its requests fits a context of {context_tokens} tokens; take another model"
         )
     statistics = meter.result()
-    cv = statistics.interarrival_cv
+    unknown = isnan(statistics.interarrival_cv)
     return Observed(
         source=path.name,
         load=ServiceLoad(
             rate_rps=counts / widths_s,
             width_s=widths_s,
             mix=statistics.mix(_MIX_REQUESTS, 0),
-            cv=1.0 if isnan(cv) else min(cv, MAX_CV),
+            cv=statistics.burstiness,
         ),
         mix_source="of the trace's own requests",
-        cv_source="too few requests to tell, taken for a Poisson process" if isnan(cv) else "measured",
+        cv_source="too few requests to tell, taken for a Poisson process" if unknown else "measured",
         fit=fit,
     )
 

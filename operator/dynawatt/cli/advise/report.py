@@ -94,7 +94,7 @@ class Report:
             f"{self.observed.mix_source}",
         ]
         if self.observed.cv_source == "measured":
-            found.append(f"burstiness: gaps between requests have a CV of {load.cv:.2f} (1 is Poisson)")
+            found.append(f"burstiness: as of gaps between requests with a CV of {load.cv:.2f} (1 is Poisson)")
         if self.observed.prefix_hit_ratio > 0:
             found.append(f"prefix cache: {self.observed.prefix_hit_ratio:.0%} of prompt tokens are found in it")
         if self.observed.replicas is not None:

@@ -32,7 +32,7 @@ class Question:
     load: str
     rate_scale: float
     interarrival_cv: float
-    """Coefficient of variation of the gaps between requests."""
+    """Coefficient of variation of the gaps between requests, by which surfaces were simulated."""
     model: str
     gpu: str
     profile: str

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from math import inf, isnan, nextafter
+from math import inf, nextafter
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from dynawatt.adapters.trace_workload import read_workload
 from dynawatt.errors import InvalidInputError
 from dynawatt.quantities import S_PER_HOUR
-from dynawatt.workload.arrivals import MAX_CV
 from dynawatt.workload.builtin import BuiltInWorkload, built_in
 from dynawatt.workload.context import FitCount, fit_to_context
 from dynawatt.workload.measuring import PEAK_WINDOW_S, LoadMeter
@@ -33,6 +32,7 @@ class SizingLoad(NamedTuple):
     peak_rps: float
     """Mean over the busiest five minutes."""
     interarrival_cv: float
+    """Of the renewal process that surfaces are simulated with."""
 
 
 @dataclass(slots=True)
@@ -73,9 +73,7 @@ class Load:
         for chunk in self.chunks():
             meter.add(chunk)
         found = meter.result()
-        # Too few requests to tell are taken for a Poisson process.
-        cv = 1.0 if isnan(found.interarrival_cv) else min(found.interarrival_cv, MAX_CV)
-        return SizingLoad(found.peak_rps, cv)
+        return SizingLoad(found.peak_rps, found.burstiness)
 
     def expected_by(self, workload: BuiltInWorkload, times_s: NDArray[np.float64]) -> NDArray[np.float64]:
         """Requests that this workload's rate curve lets expect before these times."""

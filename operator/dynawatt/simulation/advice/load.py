@@ -19,7 +19,7 @@ class ServiceLoad:
     """Of each slot: all are five minutes long, but the last may be shorter."""
     mix: LengthMix
     cv: float
-    """Coefficient of variation of the gaps between requests."""
+    """Coefficient of variation of the gaps of the renewal process that is as bursty."""
     start_s: float = 0.0
     """When the first slot begins: Unix time, or 0 where only the time since then is known."""
 
