@@ -1,5 +1,6 @@
 """Pages as a browser shows them."""
 
+import re
 import shutil
 import struct
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 _NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 _CHANNELS: Final = {2: 3, 6: 4}
 """Bytes of a pixel by PNG's colour type: RGB, and RGBA."""
+_CHART: Final = re.compile('<div id="([^"]*)" class="js-plotly-plot')
+_MARK: Final = re.compile('class="js-line" d="M|class="point"><path d="M(?!0,0Z)|<image')
 
 
 class Photograph(NamedTuple):
@@ -36,6 +39,12 @@ def photograph(page: Path, png: Path, *, width: int = 1400, height: int = 3000) 
     subprocess.run([browser, f"--screenshot={png}", *options], check=True, capture_output=True, timeout=120)
     found = subprocess.run([browser, "--dump-dom", *options], check=True, capture_output=True, text=True, timeout=120)
     return Photograph(found.stdout, inked(png.read_bytes()), png)
+
+
+def drawn_charts(text: str) -> dict[str, bool]:
+    """By id, whether anything is drawn in a plotly chart of a page: a line, a bar, a heat map's picture."""
+    parts = _CHART.split(text)[1:]
+    return {name: bool(_MARK.search(part)) for name, part in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def inked(png: bytes) -> float:
