@@ -130,13 +130,14 @@ class LoadMeter:
 
     def _dispersion(self, whole: int) -> float:
         """Of the seconds around the means of their windows, in so many whole windows from the start."""
-        counts = np.array([self._windows[window] for window in range(whole)], dtype=np.float64)
-        squares = np.array([self._squares[window] for window in range(whole)], dtype=np.float64)
-        if not counts.sum() > 0:
+        # A trace in nanoseconds, which is refused later, has far more windows than requests.
+        busy = [window for window in self._windows if window < whole]
+        if not busy:
             return nan
         seconds = PEAK_WINDOW_S / _SECOND_S
-        variance = float((squares - counts**2 / seconds).sum()) / (whole * (seconds - 1))
-        return variance / (float(counts.sum()) / (whole * seconds))
+        around = sum(self._squares[window] - self._windows[window] ** 2 / seconds for window in busy)
+        requests = sum(self._windows[window] for window in busy)
+        return around / (seconds - 1) * seconds / requests
 
 
 def _by(window_s: float, chunk: Trace) -> tuple[list[int], list[int]]:
