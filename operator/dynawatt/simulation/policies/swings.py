@@ -22,7 +22,7 @@ def swing_within_slots(arrival_s: NDArray[np.float64], cv: float, weights: NDArr
 
     Args:
         arrival_s: Ascending, [n].
-        cv: Coefficient of variation of the gaps between arrivals.
+        cv: Coefficient of variation of the gaps with which surfaces are simulated.
         weights: What each request counts, [n]; positive.
     """
     minute = (arrival_s / _MINUTE_S).astype(np.int64)
