@@ -45,8 +45,8 @@ class LoadStatistics:
 
         The gaps' own CV, or that which gives the counts of seconds their dispersion, whichever is less: both are raised
         by slow changes of the rate as well, which are not bursts. Gaps are where the load pauses for minutes, as the
-        Azure code trace of 2023 does with copies of it on top of each other (CV 24, by its counts 6); counts are where
-        it rises and falls (conversations: CV 1.07, by the counts 1.5). 1 where neither is known.
+        Azure code trace of 2023 does with copies of it on top of each other (CV 24, by its counts 5.4); counts are
+        where it rises and falls (conversations: CV 1.07, by the counts 1.5). 1 where neither is known.
         """
         gaps = 1.0 if isnan(self.interarrival_cv) else min(self.interarrival_cv, MAX_CV)
         if isnan(self.count_dispersion):
@@ -88,13 +88,24 @@ class LoadMeter:
         self._squared_gaps += float(gaps @ gaps)
         self._requests += len(chunk)
         self._last_s = chunk.span_s
-        self._windows.update(dict(zip(*_by(PEAK_WINDOW_S, chunk), strict=True)))
-        for second, count in zip(*_by(_SECOND_S, chunk), strict=True):
-            # A second may go on in the next chunk: (a + b)^2 = a^2 + b^2 + 2 a b.
-            begun = self._in_second if second == self._second else 0
-            self._squares[int(second * _SECOND_S / PEAK_WINDOW_S)] += count * (count + 2 * begun)
-            self._second, self._in_second = second, begun + count
+        self._count(chunk)
         self._draw(chunk)
+
+    def _count(self, chunk: Trace) -> None:
+        """By seconds, and these by windows."""
+        every = (chunk.arrival_s / _SECOND_S).astype(np.int64)
+        starts = _starts(every)
+        seconds, counts = every[starts], np.diff(starts, append=len(every))
+        squares = counts**2
+        # A second may go on in the next chunk: (a + b)^2 = a^2 + b^2 + 2 a b.
+        begun = self._in_second if seconds[0] == self._second else 0
+        squares[0] += 2 * begun * counts[0]
+        self._second = int(seconds[-1])
+        self._in_second = int(counts[-1]) + (begun if len(seconds) == 1 else 0)
+        windows = (seconds * _SECOND_S / PEAK_WINDOW_S).astype(np.int64)
+        starts = _starts(windows)
+        for sums, values in ((self._windows, counts), (self._squares, squares)):
+            sums.update(dict(zip(windows[starts].tolist(), np.add.reduceat(values, starts).tolist(), strict=True)))
 
     def _draw(self, chunk: Trace) -> None:
         priorities = self._rng.random(len(chunk))
@@ -140,11 +151,9 @@ class LoadMeter:
         return around / (seconds - 1) * seconds / requests
 
 
-def _by(window_s: float, chunk: Trace) -> tuple[list[int], list[int]]:
-    """Windows that are not empty, ascending, and the requests in each."""
-    windows = (chunk.arrival_s / window_s).astype(np.int64)
-    starts = np.flatnonzero(np.diff(windows, prepend=-1))
-    return windows[starts].tolist(), np.diff(starts, append=len(chunk)).tolist()
+def _starts(ascending: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each value, 0 or more, comes first."""
+    return np.flatnonzero(np.diff(ascending, prepend=-1))
 
 
 def measure(trace: Trace) -> LoadStatistics:
