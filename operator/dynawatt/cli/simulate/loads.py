@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dynawatt.adapters.trace_workload import read_workload
 from dynawatt.errors import InvalidInputError
@@ -75,10 +74,6 @@ class Load:
         found = meter.result()
         return SizingLoad(found.peak_rps, found.burstiness)
 
-    def expected_by(self, workload: BuiltInWorkload, times_s: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Requests that this workload's rate curve lets expect before these times."""
-        return workload.expected_by(times_s, self.rate_scale, self.scale_mode)
-
     @property
     def is_recorded(self) -> bool:
         """Whether the requests are those of a trace, whose bursts no renewal process has."""
@@ -113,7 +108,7 @@ class Load:
 def _expected_peak_rps(workload: BuiltInWorkload, load: Load) -> float:
     """From the rate curve: what is drawn varies around it, which the burstiness stands for."""
     windows = max(1, int(load.end_s / PEAK_WINDOW_S))
-    counts = load.expected_by(workload, np.linspace(0.0, load.end_s, windows + 1))
+    counts = workload.expected_by(np.linspace(0.0, load.end_s, windows + 1), load.rate_scale, load.scale_mode)
     return float(np.diff(counts).max() * windows / load.end_s)
 
 

@@ -60,7 +60,8 @@ def count_load(load: Load, classes: LengthClasses) -> LoadCounts:
     # Surfaces know such bursts, and must not be read at loads that have them once more. Of a recorded load nobody knows
     # the rates.
     if isinstance(workload, BuiltInWorkload) and workload.interarrival_cv > BURSTY_CV:
-        slots = slots.without_bursts(np.diff(load.expected_by(workload, slot_edges_s(load.horizon_s))))
+        expected = workload.expected_by(slot_edges_s(load.horizon_s), load.rate_scale, load.scale_mode)
+        slots = slots.without_bursts(np.diff(expected))
     return LoadCounts(slots, hour.from_its_first())
 
 
